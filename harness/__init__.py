@@ -1,0 +1,47 @@
+"""latent-harness: explains in words what the latents of sparse autoencoders do, and measures how good the words are.
+
+Run a task:                 harness.run("demo"), or await harness.arun("demo")
+Read what came out:         harness.load("runs/demo").explanations(), .scores(), .verdicts(), .summary()
+Build a task in Python:     harness.load_task("demo", ["latents.sample=5"])
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.analysis.load import Run as Run
+    from harness.analysis.load import load as load
+    from harness.api import arun as arun
+    from harness.api import run as run
+    from harness.errors import HarnessError as HarnessError
+    from harness.errors import UserError as UserError
+    from harness.store import Store as Store
+    from harness.task import Task as Task
+    from harness.task import load_task as load_task
+
+__all__ = ["HarnessError", "Run", "Store", "Task", "UserError", "arun", "load", "load_task", "run"]
+
+# name -> module: imported when first used, so that `import harness` costs next to nothing
+_PUBLIC = {
+    "HarnessError": "harness.errors",
+    "Run": "harness.analysis.load",
+    "Store": "harness.store",
+    "Task": "harness.task",
+    "UserError": "harness.errors",
+    "arun": "harness.api",
+    "load": "harness.analysis.load",
+    "load_task": "harness.task",
+    "run": "harness.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -1,0 +1,249 @@
+"""A run as tables: what its newest task reaches, out of the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import RunError
+from harness.runs.conductor import explanation_of
+from harness.runs.directory import JOURNAL
+from harness.runs.journal import Journal, TaskRecord, Unit
+from harness.runs.units import ExplanationArm, ScoreArm, constant, explanation_key, score_key, shuffled_key
+from harness.scorers.verdicts import FAILURES, Verdicts
+from harness.store import Store
+from harness.values import Explanation, Failure, Usage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Run", "ScoreRow", "load"]
+
+_EXPLANATIONS = ("run", "coder", "hookpoint", "latent", "explainer", "control", "text", "status", "message", "usage")
+_SCORES = (
+    "run", "coder", "hookpoint", "latent", "explainer", "control", "scorer", "scorer_model", "prompt", "rung",
+    "status", "metrics", "n_pos", "n_neg", "failed", "usage",
+)  # fmt: skip
+_VERDICTS = (
+    "coder", "latent", "explainer", "control", "scorer", "rung", "context", "start", "truth", "quantile", "label",
+    "probability", "failure",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One score that the task reaches: of which arm and latent, by which scorer.
+
+    `unit` is None where there was no explanation to score; `status` then says why.
+    """
+
+    arm: ExplanationArm
+    scoring: ScoreArm
+    latent: int
+    status: str
+    message: str
+    unit: Unit | None
+
+    @cached_property
+    def verdicts(self) -> Verdicts | None:
+        """The verdicts, None where there are none."""
+        return None if self.unit is None or self.unit.verdicts is None else Verdicts.unpack(self.unit.verdicts)
+
+
+def load(run: str | Path) -> Run:
+    """Open a run directory for reading, while it runs or after.
+
+    Raises:
+        RunError: it is no run directory, or nothing has run in it.
+    """
+    path = Path(run)
+    if not (path / JOURNAL).is_file():
+        raise RunError(f"{path}: no run directory (there is no {JOURNAL} in it)")
+    return Run(path, Journal(path / JOURNAL))
+
+
+class Run:
+    """A run's results as DataFrames; reading changes nothing."""
+
+    def __init__(self, path: Path, journal: Journal) -> None:
+        self.path = path
+        self.journal = journal
+        tasks = journal.tasks()
+        if not tasks:
+            raise RunError(f"{path}: nothing has run here yet")
+        self.task: TaskRecord = tasks[-1]
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.record["task"]["name"]
+
+    @property
+    def seed(self) -> int:
+        """The task's seed."""
+        return self.record["task"]["seed"]
+
+    @property
+    def ranking(self) -> Mapping[str, Any]:
+        """The figure that arms are ranked by: `scorer`, `metric`, `margin`."""
+        return self.record["ranking"]
+
+    @property
+    def scorers(self) -> tuple[str, ...]:
+        """The scorers' names."""
+        return tuple(scorer["name"] for scorer in self.record["task"]["scorer"])
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The newest task's record: settings, arms, latents, versions."""
+        return self.task.record
+
+    @cached_property
+    def arms(self) -> tuple[ExplanationArm, ...]:
+        """Explainers and controls, coder by coder."""
+        return tuple(ExplanationArm(**arm) for arm in self.record["explanation_arms"])
+
+    @cached_property
+    def scoring(self) -> tuple[ScoreArm, ...]:
+        """Scorers by rung, coder by coder."""
+        return tuple(ScoreArm(**arm) for arm in self.record["score_arms"])
+
+    @property
+    def latents(self) -> Mapping[str, list[int]]:
+        """The chosen latents of each coder, in the seeded order."""
+        return self.record["latents"]
+
+    def store(self) -> Store:
+        """The activation store that the run rests on.
+
+        Raises:
+            StoreError: it is gone or broken.
+        """
+        return Store.open(Path(self.record["store"]["path"]))
+
+    def explanation_units(self) -> Iterator[tuple[ExplanationArm, int, Unit | None]]:
+        """Arm, latent and unit of what is done; the unit is None for controls whose words are constant."""
+        for arm in self.arms:
+            units = {unit.key: unit for unit in self.journal.units(arm.digest)}
+            cycle = self.latents[arm.coder]
+            for at, latent in enumerate(cycle):
+                if arm.control in ("none", "generic"):
+                    yield arm, latent, None
+                    continue
+                following = cycle[(at + 1) % len(cycle)]
+                key = shuffled_key(arm, latent, following) if arm.control else explanation_key(arm, latent)
+                if key in units:
+                    yield arm, latent, units[key]
+
+    def score_rows(self) -> Iterator[ScoreRow]:
+        """Every score that is done, and those that had no explanation to score."""
+        units = {arm.digest: {u.key: u for u in self.journal.units(arm.digest)} for arm in self.scoring}
+        for arm, latent, unit in self.explanation_units():
+            explanation = constant(arm.control) if unit is None else explanation_of(unit)
+            for scoring in self.scoring:
+                if scoring.coder != arm.coder:
+                    continue
+                if isinstance(explanation, Failure):
+                    yield ScoreRow(arm, scoring, latent, explanation.status, explanation.message, None)
+                    continue
+                done = units[scoring.digest].get(score_key(scoring, latent, explanation))
+                if done is not None:
+                    yield ScoreRow(arm, scoring, latent, done.status, done.result.get("message", ""), done)
+
+    def explanations(self) -> pd.DataFrame:
+        """One row an explanation: run, coder, hookpoint, latent, explainer, control, text, status, message, usage."""
+        return _frame(self.explanation_records(), _EXPLANATIONS)
+
+    def explanation_records(self) -> list[dict[str, Any]]:
+        """The rows of `explanations` as dictionaries."""
+        rows = []
+        for arm, latent, unit in self.explanation_units():
+            answer = constant(arm.control) if unit is None else explanation_of(unit)
+            failed = isinstance(answer, Failure)
+            rows.append(
+                {
+                    **self._whose(arm, latent),
+                    "text": answer.text if isinstance(answer, Explanation) else None,
+                    "status": answer.status if failed else "ok",
+                    "message": answer.message if failed else None,
+                    "usage": None if unit is None else unit.result.get("usage"),
+                }
+            )
+        return rows
+
+    def scores(self) -> pd.DataFrame:
+        """One row a score: whose, by which scorer on which rung, status, metrics (a dict), n_pos, n_neg, failed."""
+        return _frame(self.score_records(), _SCORES)
+
+    def score_records(self) -> list[dict[str, Any]]:
+        """The rows of `scores` as dictionaries."""
+        return [self._score(row) for row in self.score_rows()]
+
+    def verdicts(self) -> pd.DataFrame:
+        """One row a verdict: whose, by which scorer, on which window, truth, quantile, label, probability, failure.
+
+        `label` is -1 where there is no verdict, `failure` then says why; `quantile` is 0 for silent windows.
+        """
+        import pandas as pd
+
+        frames = []
+        for row in self.score_rows():
+            if (verdicts := row.verdicts) is None:
+                continue
+            columns = {
+                "coder": row.arm.coder,
+                "latent": row.latent,
+                "explainer": row.arm.explainer,
+                "control": row.arm.control,
+                "scorer": row.scoring.scorer,
+                "rung": row.scoring.rung,
+                **{name: getattr(verdicts, name) for name in _VERDICTS[6:12]},
+                "failure": [FAILURES[code - 1] if code else None for code in verdicts.failure.tolist()],
+            }
+            frames.append(pd.DataFrame(columns))
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(_VERDICTS))
+
+    def usage(self) -> Usage:
+        """What all replies of this journal took together, those of earlier tasks included."""
+        return sum((stored.reply.usage for stored in self.journal.replies()), Usage())
+
+    def _whose(self, arm: ExplanationArm, latent: int) -> dict[str, Any]:
+        return {
+            "run": self.name,
+            "coder": arm.coder,
+            "hookpoint": self._hookpoints[arm.coder],
+            "latent": latent,
+            "explainer": arm.explainer,
+            "control": arm.control,
+        }
+
+    @cached_property
+    def _hookpoints(self) -> dict[str, str | None]:
+        return {coder["name"]: coder.get("hookpoint") for coder in self.record["task"]["coder"]}
+
+    def _score(self, row: ScoreRow) -> dict[str, Any]:
+        verdicts = row.verdicts
+        truth = None if verdicts is None else verdicts.truth
+        result = {} if row.unit is None else row.unit.result
+        return {
+            **self._whose(row.arm, row.latent),
+            "scorer": row.scoring.scorer,
+            "scorer_model": row.scoring.model,
+            "prompt": row.scoring.prompt,
+            "rung": row.scoring.rung,
+            "status": row.status,
+            "metrics": result.get("metrics", {}) if row.status == "ok" else {},
+            "n_pos": 0 if truth is None else int(truth.sum()),
+            "n_neg": 0 if truth is None else int(len(truth) - truth.sum()),
+            "failed": 0 if verdicts is None else int((~verdicts.answered).sum()),
+            "usage": result.get("usage"),
+        }
+
+
+def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=list(columns))

@@ -1,0 +1,53 @@
+"""The command `harness`: a file a verb; what a person sees of an error is one sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from harness.cli.export import export
+from harness.cli.report import report
+from harness.cli.run import run
+from harness.cli.train_sae import train_sae
+from harness.cli.try_ import try_
+from harness.errors import RunStopped, UserError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="harness",
+    help="Explains in words what the latents of sparse autoencoders do, and measures how good the words are.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("run")(run)
+app.command("try")(try_)
+app.command("report")(report)
+app.command("export")(export)
+app.command("train-sae")(train_sae)
+
+
+def main() -> None:
+    """Run the command.
+
+    Exit codes: 0 done, 1 our bug, 2 the user's mistake, 3 stopped and resumable, 130 interrupted.
+    """
+    try:
+        app()
+    except UserError as error:
+        _leave(str(error), 2)
+    except RunStopped as error:
+        _leave(str(error), 3)
+    except KeyboardInterrupt:
+        _leave("interrupted", 130)
+
+
+def _leave(text: str, code: int) -> NoReturn:
+    from harness.report.text import visible
+
+    sys.stderr.write(f"harness: {visible(text)}\n")
+    sys.exit(code)

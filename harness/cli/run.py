@@ -1,0 +1,45 @@
+"""`harness run`: does a task, shows how it goes on and what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["run"]
+
+
+def run(
+    task: Annotated[str, typer.Argument(help="A task file, or a shipped task's name such as demo.")],
+    out: Annotated[Path | None, typer.Option(help="The run directory; runs/<name of the task> if not given.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as explainer.mini.model=openai/gpt-5."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many latents of each coder.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Do failed units again.")] = False,
+    report: Annotated[bool, typer.Option(help="Write the HTML report.")] = True,
+) -> None:
+    """Collect activations if needed, explain and score latents, print a table and write a report."""
+    import asyncio
+
+    from harness.api import finished
+    from harness.cli.show import Display, print_results
+    from harness.runs.running import Outcome, conduct, default_directory
+    from harness.runs.stop import Stop, on_signals
+    from harness.task import load_task
+
+    loaded = load_task(task, set_ or [])
+    directory = out or default_directory(loaded)
+    stop = Stop()
+
+    async def work() -> Outcome:
+        async with on_signals(stop):
+            return await conduct(loaded, directory, limit=limit, retry_failed=retry_failed, progress=display, stop=stop)
+
+    with Display() as display:
+        outcome = asyncio.run(work())
+    print_results(finished(outcome, report=report))
+    if outcome.interrupted:
+        raise typer.Exit(130)

@@ -1,0 +1,199 @@
+"""What the command shows: progress while a run goes on, and its results as tables."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from harness.analysis.load import Run
+from harness.analysis.tables import latent_table, summary
+from harness.report.data import Comparison
+from harness.report.header import header
+from harness.report.reading import Reading
+from harness.report.tables import comparisons
+from harness.report.text import count, figure, metric_name, span, visible
+from harness.report.words import conclusion, evidence, model_free_lines
+from harness.runs.directory import REPORT
+from harness.values import Status
+
+__all__ = ["Display", "console", "print_results"]
+
+# latents in the table of a terminal; the report has them all
+_ROWS = 40
+
+
+def console() -> Console:
+    """Where results go: standard output, at least as wide as the table of latents needs."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=120)
+
+
+class Display:
+    """Progress bars on standard error where that is a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[done]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._collecting: TaskID | None = None
+        self._units: TaskID | None = None
+        self._statuses: Counter[Status] = Counter()
+        self._latents = (0, 0)
+        self._told = time.monotonic()
+
+    def __enter__(self) -> Display:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def note(self, text: str) -> None:
+        """One line that a person should read."""
+        self._console.print(Text(visible(text)))
+
+    def collecting(self, done: int, total: int) -> None:
+        """Tokens collected so far, of so many."""
+        if self._collecting is None:
+            self._collecting = self._bars.add_task("collecting", done="", total=total)
+        words = f"{count(done)} of {count(total)} tokens"
+        self._bars.update(self._collecting, completed=done, total=total, done=words)
+        self._line(f"collecting: {words}", last=done == total)
+
+    def begin(self, latents: int, units: int) -> None:
+        """Explaining and scoring begin; so many are to do."""
+        self._latents = (0, latents)
+        self._units = self._bars.add_task("explaining and scoring", done="", total=units)
+
+    def unit(self, status: Status) -> None:
+        """A unit is done, now or in an earlier run."""
+        self._statuses[status] += 1
+        self._update(advance=1)
+
+    def latent(self) -> None:
+        """All units of a latent are done."""
+        self._latents = (self._latents[0] + 1, self._latents[1])
+        self._update(advance=0)
+        self._line(f"explaining and scoring: {self._words()}", last=self._latents[0] == self._latents[1])
+
+    def _update(self, advance: int) -> None:
+        if self._units is not None:
+            self._bars.update(self._units, advance=advance, done=self._words())
+
+    def _words(self) -> str:
+        failed = sum(number for status, number in self._statuses.items() if status != "ok")
+        done, total = self._latents
+        return f"{count(done)} of {count(total)} latents" + (f", {count(failed)} units failed" if failed else "")
+
+    def _line(self, text: str, *, last: bool) -> None:
+        """Without a terminal: a line at the end of a stage, and every ten seconds before."""
+        if not self._bars.disable or not (last or time.monotonic() - self._told > 10):
+            return
+        self._told = time.monotonic()
+        sys.stderr.write(text + "\n")
+
+
+def print_results(run: Run) -> None:
+    """Print a run's tables, what stood in for models, where the report is, and what failed."""
+    screen = console()
+    explanations, scores = run.explanations(), run.scores()
+    metric = run.ranking["metric"]
+    if scores.empty:
+        screen.print("nothing is scored yet")
+        return
+    table = latent_table(explanations, scores, metric)
+    screen.print(_latents(table, run))
+    screen.print(_arms(summary(scores, metric, seed=run.seed), metric))
+    reading = Reading(run)
+    for comparison in filter(_headline(run), comparisons(reading)):
+        screen.print(Text(visible(f"{conclusion(comparison)} ({evidence(comparison)})")))
+    for line in model_free_lines(header(reading).roles):
+        screen.print(Text(line))
+    screen.print(Text(f"report: {run.path / REPORT}"))
+    screen.print(Text(_account(explanations, scores)))
+
+
+def _headline(run: Run) -> Callable[[Comparison], bool]:
+    """Which comparisons a terminal shows: by the primary scorer, explainers among each other and with own controls."""
+
+    def shown(comparison: Comparison) -> bool:
+        first, second = comparison.first, comparison.second
+        own = second.control is None or second.explainer in (first.explainer, second.control, "")
+        return comparison.scorer == run.ranking["scorer"] and first.control is None and own
+
+    return shown
+
+
+def _latents(table: pd.DataFrame, run: Run) -> Table:
+    shown = Table(title=f"{visible(run.name)}: latents", title_justify="left", caption_justify="left")
+    shown.add_column("latent", justify="right")
+    several = table["explainer"].nunique() > 1
+    if several:
+        shown.add_column("explainer")
+    shown.add_column("explanation", overflow="fold", ratio=1)
+    figures = [name for name in table.columns[7:] if "_" not in name or name in run.scorers]
+    for name in figures:
+        shown.add_column(name, justify="right")
+    for row in table.head(_ROWS).to_dict("records"):
+        words = row["explanation"] if row["status"] == "ok" else f"({row['status']})"
+        label = str(row["latent"]) if len(run.latents) == 1 else f"{row['coder']}:{row['latent']}"
+        cells = [label, *([row["explainer"]] if several else []), words, *(figure(row[name]) for name in figures)]
+        shown.add_row(*(Text(visible(str(cell))) for cell in cells))
+    if len(table) > _ROWS:
+        shown.caption = f"and {count(len(table) - _ROWS)} more in the report"
+    return shown
+
+
+def _arms(rows: pd.DataFrame, metric: str) -> Table:
+    shown = Table(
+        title=f"means over latents: {metric_name(metric)}, failures at chance, with 95 % intervals",
+        title_justify="left",
+    )
+    shown.add_column("arm")
+    scorers = list(dict.fromkeys(rows["scorer"]))
+    for scorer in scorers:
+        shown.add_column(scorer)
+    shown.add_column("latents", justify="right")
+    for arm, group in rows.groupby("arm", sort=False):
+        by_scorer = {row["scorer"]: row for row in group.to_dict("records")}
+        cells = [_mean(by_scorer.get(scorer)) for scorer in scorers]
+        shown.add_row(Text(visible(str(arm))), *cells, count(int(group["latents"].max())))
+    return shown
+
+
+def _mean(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    low, high = row["mean_at_chance_low"], row["mean_at_chance_high"]
+    interval = None if low != low else (low, high)  # NaN: too few latents for an interval
+    return f"{figure(row['mean_at_chance'], 3)} {span(interval, 3)}".strip()
+
+
+def _account(explanations: pd.DataFrame, scores: pd.DataFrame) -> str:
+    """The last line: what was done and what failed, by reason."""
+    failed = Counter(status for frame in (explanations, scores) for status in frame["status"] if status != "ok")
+    verdicts = int(scores["failed"].sum())
+    reasons = ", ".join(f"{number} {status}" for status, number in failed.most_common()) or "none"
+    return (
+        f"done: {count(len(explanations))} explanations, {count(len(scores))} scores; failed: {reasons}"
+        f"; verdicts missing within scores: {count(verdicts)}"
+    )

@@ -1,0 +1,79 @@
+"""Models by name, with the layers around them: kept replies, retries, limits, and a file for each provider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness import registry
+from harness.clients.draining import Draining, pausing
+from harness.clients.limit import Limit, Limits
+from harness.clients.protocol import Capabilities, Client, Provider, Remote, Reply, Request
+from harness.clients.replies import Keeper, MemoryKeeper, Replies, request_key
+from harness.clients.retry import Retry, RetryPolicy
+from harness.errors import UnknownKind
+from harness.task import validated
+
+__all__ = [
+    "Capabilities",
+    "Client",
+    "Keeper",
+    "Limits",
+    "MemoryKeeper",
+    "Provider",
+    "Remote",
+    "Replies",
+    "Reply",
+    "Request",
+    "RetryPolicy",
+    "assemble",
+    "connect",
+    "request_key",
+]
+
+
+def connect(name: str, settings: Mapping[str, Any] | None = None) -> Client:
+    """The client of a model such as `openai/gpt-5-mini`, bare: without the layers that `assemble` puts around it.
+
+    The name is split at the first slash into the provider and the provider's own name of the model; `settings` is the
+    task's `[model."name"]` table. Nothing is sent.
+
+    Raises:
+        UnknownKind: there is no such provider, or the name has no slash.
+        MissingDependency, MissingKey: the provider cannot be used here.
+        TaskError: the settings are wrong; the message names the table and the key.
+    """
+    kind, slash, model = name.partition("/")
+    if not slash or not kind or not model:
+        raise UnknownKind(f'model "{name}": write it as provider/model; providers: {_known()}')
+    try:
+        provider: type[Provider] = registry.load("providers", kind)
+    except UnknownKind as error:
+        raise UnknownKind(f'model "{name}": {error}') from error
+    return provider.connect(model, validated(provider.Settings, dict(settings or {}), f'[model."{name}"]'))
+
+
+def assemble(
+    client: Client,
+    keeper: Keeper,
+    *,
+    limits: Limits | None = None,
+    policy: RetryPolicy | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Client:
+    """A client with its layers: replies, then retry, then limit, then the provider.
+
+    A remembered reply takes no slot, and a slot is free during a back-off. Share one `limits` among all clients of a
+    run, so that those of one account wait for one another. Clients that send nothing anywhere get no retries. Once
+    `stopping()` is true nothing more is sent.
+    """
+    sending: Client = Draining(client, stopping)
+    if isinstance(client, Remote):
+        limits = limits or Limits()
+        gate = limits.gate(client.account, client.model, client.requests)
+        sending = Retry(Limit(sending, gate, limits.breaker(client.account), stopping), policy, sleep=pausing(stopping))
+    return Replies(sending, keeper)
+
+
+def _known() -> str:
+    return ", ".join(registry.names("providers"))

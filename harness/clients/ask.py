@@ -1,0 +1,88 @@
+"""One question to one model: rendered, asked, parsed, asked once more where the reply cannot be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from harness.clients.protocol import Client, Reply, Request
+from harness.clients.replies import request_key
+from harness.errors import AccountError, ClientError, Drained, Refused
+from harness.questions.kinds import Answer, Judgement, Question
+from harness.questions.messages import Message
+from harness.questions.prompts import Variant
+from harness.values import Failure, Usage
+
+__all__ = ["TOP_LOGPROBS", "Asked", "ask"]
+
+TOP_LOGPROBS = 5  # enough to hold 0 and 1 in their spellings; some servers give no more
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An answer or why there is none, the keys of the requests whose replies it rests on, and what they cost."""
+
+    answer: Answer | Failure
+    replies: tuple[str, ...]
+    usage: Usage
+
+
+async def ask(
+    client: Client, variant: Variant, question: Question, *, sample: int = 0, seed: int | None = None
+) -> Asked:
+    """Put a question to a model by a prompt variant.
+
+    Temperature, seed and logprobs are sent where the client can take them. A reply that cannot be read is answered
+    with what was wrong, once. Of an explanation cut off at the token limit nothing is kept; labels that are
+    complete are. A rule is taken only from a client that has no language model.
+
+    Raises:
+        AccountError: no request of this account can succeed.
+        Drained: the run is stopping.
+        PromptError: the variant's template fails on this question.
+    """
+    request = Request(
+        messages=variant.render(question).messages,
+        max_tokens=variant.max_tokens,
+        temperature=variant.temperature if client.capabilities.temperature else None,
+        top_logprobs=TOP_LOGPROBS if variant.logprobs and client.capabilities.logprobs else None,
+        seed=seed if client.capabilities.seed else None,
+        sample=sample,
+        question=question,
+    )
+    first, reply = await _once(client, variant, question, request)
+    if reply is None or not isinstance(first.answer, Failure) or first.answer.status != "unparsable":
+        return first
+    again = replace(request, messages=_correct(request.messages, reply, first.answer, variant.reminder(question)))
+    second, _ = await _once(client, variant, question, again)
+    # a client without a language model may take no notice of the words and be asked the same thing twice
+    keys = tuple(dict.fromkeys(first.replies + second.replies))
+    return Asked(second.answer, keys, first.usage + second.usage)
+
+
+async def _once(client: Client, variant: Variant, question: Question, request: Request) -> tuple[Asked, Reply | None]:
+    try:
+        reply = await client.generate(request)
+    except (AccountError, Drained):
+        raise
+    except Refused as error:
+        return Asked(Failure("refused", error.message), (), Usage()), None
+    except ClientError as error:
+        return Asked(Failure("provider_error", error.message), (), Usage()), None
+    return Asked(_read(client, variant, question, reply), (request_key(client, request),), reply.usage), reply
+
+
+def _read(client: Client, variant: Variant, question: Question, reply: Reply) -> Answer | Failure:
+    if reply.finish == "refusal":
+        return Failure("refused", "the provider ended the reply as a refusal")
+    answer = variant.parse(question, reply.text, reply.logprobs, rules=client.capabilities.model_free)
+    if reply.finish == "length" and not isinstance(answer, Judgement):
+        return Failure("truncated", f"the reply was cut off at the limit of {variant.max_tokens} tokens")
+    return answer
+
+
+def _correct(messages: tuple[Message, ...], reply: Reply, failure: Failure, reminder: str) -> tuple[Message, ...]:
+    """The conversation with the reply and what was wrong with it; providers take no empty turn."""
+    words = f"This cannot be read: {failure.message}. {reminder}"
+    if reply.text.strip():
+        return (*messages, Message("assistant", reply.text), Message("user", words))
+    return (*messages[:-1], replace(messages[-1], content=f"{messages[-1].content}\n\n{reminder}"))

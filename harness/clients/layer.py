@@ -1,0 +1,27 @@
+"""What every layer around a client passes on unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.clients.protocol import Client, Request
+
+__all__ = ["Layer"]
+
+
+class Layer:
+    """A client around another; subclasses give `generate`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.name = client.name
+        self.capabilities = client.capabilities
+
+    def wire(self, request: Request) -> Mapping[str, Any]:
+        """The exact request as the provider's client would send it."""
+        return self._client.wire(request)
+
+    async def aclose(self) -> None:
+        """Close the client inside."""
+        await self._client.aclose()

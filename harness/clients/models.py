@@ -1,0 +1,43 @@
+"""The models of a task: each connected once, with its layers around it, and shared by all who ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness.clients import connect
+from harness.clients.protocol import Client
+
+__all__ = ["Models"]
+
+
+class Models:
+    """Clients by name; `settings` are the task's `[model."name"]` tables, `wrap` puts layers around a client."""
+
+    def __init__(self, settings: Mapping[str, Mapping[str, Any]], wrap: Callable[[Client], Client]) -> None:
+        self._settings = settings
+        self._wrap = wrap
+        self._clients: dict[str, Client] = {}
+
+    def client(self, name: str) -> Client:
+        """The client of a model such as `openai/gpt-5-mini`.
+
+        Raises:
+            UserError: the provider is not known, lacks a package or key, or its settings are wrong.
+        """
+        if name not in self._clients:
+            self._clients[name] = self._wrap(connect(name, self._settings.get(name)))
+        return self._clients[name]
+
+    def identity(self, name: str) -> list[Any]:
+        """A JSON-able value of what decides a model's answers: its name and its settings."""
+        return [name, dict(self._settings.get(name) or {})]
+
+    def model_free(self) -> list[str]:
+        """The names of those in use that answer without a language model."""
+        return sorted(name for name, client in self._clients.items() if client.capabilities.model_free)
+
+    async def aclose(self) -> None:
+        """Close every client."""
+        for client in self._clients.values():
+            await client.aclose()

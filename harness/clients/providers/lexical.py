@@ -1,0 +1,151 @@
+"""`lexical/rules`: a baseline that explains and judges without a language model, by rules over tokens.
+
+Explaining, it induces a rule from the examples shown (see `_induction`) and writes it as a sentence, with the rule
+itself in a `[rule]:` line. Judging, it evaluates an explanation's rule on the window's tokens alone: in detection the
+rule has to fire anywhere, in fuzzing on every marked token. An explanation without a rule is judged by the words it
+shares with the passage (see `_overlap`), a withheld one by a coin that falls the same way for the same passage.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import anyio.lowlevel
+from pydantic import BaseModel, ConfigDict
+
+from harness import rules
+from harness.clients.protocol import Capabilities, Reply, Request
+from harness.clients.providers._induction import induce
+from harness.clients.providers._overlap import overlap
+from harness.errors import BadRequest, TaskError
+from harness.questions.kinds import Detect, Explain, Fuzz, Judgement, Question
+from harness.questions.replies import FORMATS
+from harness.values import Explanation, Passage, TokenLogprob, Usage, seed_of
+
+__all__ = ["LexicalClient", "LexicalProvider", "LexicalSettings"]
+
+_VERSION = 1  # raise it when the same question gets another answer
+_NO_MASS = 1e-30  # stands for a probability of 0, whose logarithm is not finite
+
+
+class LexicalSettings(BaseModel):
+    """The lexical baseline has no settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LexicalClient:
+    """Answers the typed question of a request; the messages are not read."""
+
+    capabilities = Capabilities(logprobs=True, temperature=False, model_free=True)
+
+    def __init__(self, model: str) -> None:
+        self.name = f"lexical/{model}"
+        self._model = model
+
+    def wire(self, request: Request) -> Mapping[str, Any]:
+        """A hash of the question, this client's version, and whether logprobs are wanted."""
+        question = self._question(request)
+        return {
+            "provider": "lexical",
+            "version": _VERSION,
+            "model": self._model,
+            "question": question.digest(),
+            "logprobs": request.top_logprobs is not None,
+        }
+
+    async def generate(self, request: Request) -> Reply:
+        """Answer at once.
+
+        Raises:
+            BadRequest: the request carries no question, or its explanation a rule that is none.
+        """
+        await anyio.lowlevel.checkpoint()
+        question = self._question(request)
+        if isinstance(question, Explain):
+            return Reply(_explained(question), "stop", _USAGE, model=self.name)
+        chances = self._chances(question)
+        labels = tuple(int(chance > 0.5) for chance in chances)
+        if question.explanation is None:
+            labels = tuple(_coin(passage) for passage in question.passages)
+        text = FORMATS["labels"].format(Judgement(labels, (None,) * len(labels)), question)
+        logprobs = None if request.top_logprobs is None else _logprobs(text, chances)
+        return Reply(text, "stop", _USAGE, logprobs, model=self.name)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    def _question(self, request: Request) -> Question:
+        if request.question is None:
+            raise BadRequest(f"{self.name} answers typed questions only, and this request has none", model=self.name)
+        return request.question
+
+    def _chances(self, question: Detect | Fuzz) -> list[float]:
+        """For each passage the probability of 1."""
+        told, marked = question.explanation, isinstance(question, Fuzz)
+        if told is None:
+            return [0.5] * len(question.passages)
+        if told.rule is None:
+            return overlap(told.text, question.passages, marked=marked)
+        try:
+            rule = _parsed(json.dumps(dict(told.rule), sort_keys=True))
+        except ValueError as error:
+            raise BadRequest(f"{self.name} cannot judge by the explanation's rule: {error}", model=self.name) from error
+        return [float(_holds(rule, passage, marked=marked)) for passage in question.passages]
+
+
+class LexicalProvider:
+    """Makes the client `lexical/rules`."""
+
+    Settings = LexicalSettings
+
+    @classmethod
+    def connect(cls, model: str, settings: LexicalSettings) -> LexicalClient:  # noqa: ARG003 - there are none
+        """The client of a model's name.
+
+        Raises:
+            TaskError: there is no such model.
+        """
+        if model != "rules":
+            raise TaskError(f'there is no model "lexical/{model}"; the lexical baseline is "lexical/rules"')
+        return LexicalClient(model)
+
+
+_USAGE = Usage(requests=1, cost=0.0)
+_parsed = lru_cache(maxsize=1024)(lambda data: rules.parse(json.loads(data)))
+
+
+def _explained(question: Explain) -> str:
+    found = induce(question.examples)
+    words = Explanation("nothing that the tokens shown have in common") if found is None else found.explanation()
+    return FORMATS["explanation"].format(words, question)
+
+
+def _holds(rule: rules.Rule, passage: Passage, *, marked: bool) -> bool:
+    fires = rule.fires(passage.tokens)
+    if marked:
+        return bool(passage.marks) and bool(fires[list(passage.marks)].all())
+    return bool(fires.any())
+
+
+def _coin(passage: Passage) -> int:
+    return seed_of("coin", passage.text, *passage.marks) % 2
+
+
+def _logprobs(text: str, chances: Sequence[float]) -> list[TokenLogprob]:
+    """The reply cut into tokens, with both labels as alternatives wherever one stands."""
+    left = iter(chances)
+    tokens: list[TokenLogprob] = []
+    for character in text:
+        if character not in "01":
+            tokens.append(TokenLogprob(character, 0.0))
+            continue
+        chance = next(left)
+        top = [("0", math.log(max(1 - chance, _NO_MASS))), ("1", math.log(max(chance, _NO_MASS)))]
+        top.sort(key=lambda pair: -pair[1])
+        tokens.append(TokenLogprob(character, dict(top)[character], tuple(top)))
+    return tokens

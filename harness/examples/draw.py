@@ -1,0 +1,268 @@
+"""Draws a latent's examples: what is shown to an explainer, what may choose among explanations, what is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.examples.rungs import random_silent
+from harness.examples.samplers import SAMPLERS, draw_from, quantile_labels, stratified
+from harness.examples.splits import NO_SPLIT, SPLITS, Grid, grid_of
+from harness.examples.windows import (
+    Windows,
+    activating_windows,
+    contained,
+    dense_activations,
+    run_hashes,
+    window_tokens,
+)
+from harness.store import CoderReader, Store
+from harness.task import ExampleSettings
+from harness.values import Example, Failure, Latent, Passage, Place, ScoredSet, Split, seed_of
+
+__all__ = ["MINIMUM", "SELECT", "Choice", "Chosen", "LatentExamples", "choose", "draw"]
+
+MINIMUM: Final = 10
+SELECT: Final = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LatentExamples:
+    """A latent's examples.
+
+    `shown` is in the sampler's order; `select` is one half activating, in a random order; `scored` has a set for
+    each rung. `maximum` is the latent's largest activation in the store, `base_rate` the share of the store's
+    usable windows that it activates. `counts` says what was found, asked for, dropped, and fell short.
+    """
+
+    latent: Latent
+    shown: tuple[Example, ...]
+    select: tuple[Example, ...]
+    scored: tuple[ScoredSet, ...]
+    maximum: float
+    base_rate: float
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """Windows as arrays: `ids` int64 `[windows]`, `activations` float32 `[windows, positions]`, and `quantiles`.
+
+    A quantile is from 1 for activating windows and 0 for silent ones.
+    """
+
+    ids: NDArray[np.int64]
+    activations: NDArray[np.float32]
+    quantiles: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """A latent's examples before any text is made; see `LatentExamples`."""
+
+    shown: Chosen
+    select: Chosen
+    scored: Mapping[str, Chosen]
+    maximum: float
+    base_rate: float
+    counts: Mapping[str, int]
+
+
+def draw(
+    coder: CoderReader, index: int, settings: ExampleSettings, seed: int, *, min_examples: int = 1
+) -> LatentExamples | Failure:
+    """Draw a latent's examples; equal arguments give equal examples, whatever else is drawn.
+
+    Args:
+        coder: the coder's activations.
+        index: the latent.
+        settings: the window and what to draw.
+        seed: the run's seed.
+        min_examples: the fewest distinct windows of one document that the latent has to activate.
+
+    Returns:
+        The examples, or a `too_few_examples` failure: the latent activates fewer than `min_examples` windows, none
+        of the shown split, or there are fewer than `MINIMUM` activating or as many silent windows to score.
+
+    Raises:
+        StoreError: the window does not divide the store's contexts, or there is no such latent.
+    """
+    choice = choose(coder, index, settings, seed, min_examples=min_examples)
+    if isinstance(choice, Failure):
+        return choice
+    store, window = coder.store, settings.window
+    return LatentExamples(
+        Latent(coder.name, index),
+        _examples(store, choice.shown, window, None),
+        _examples(store, choice.select, window, "random"),
+        tuple(ScoredSet(rung, _examples(store, chosen, window, rung)) for rung, chosen in choice.scored.items()),
+        choice.maximum,
+        choice.base_rate,
+        choice.counts,
+    )
+
+
+def choose(
+    coder: CoderReader, index: int, settings: ExampleSettings, seed: int, *, min_examples: int = 1
+) -> Choice | Failure:
+    """Choose a latent's windows without making their text; otherwise as `draw`."""
+    grid = grid_of(coder.store, settings.window, seed, settings.split)
+    latent = _Latent(coder, index, grid, settings, seed)
+    found = len(latent.windows)
+    if found < max(min_examples, 1):
+        return _too_few(f"it activates {_windows(found)} of one document, and {max(min_examples, 1)} are needed")
+    active, silent = latent.scored_windows()
+    pairs = min(len(active), len(silent))
+    if pairs < MINIMUM:
+        return _too_few(
+            f"the scored split has {len(active)} activating and {_windows(len(silent))} without activation, "
+            f"and {MINIMUM} of each are needed"
+        )
+    active, silent = active[:pairs], silent[:pairs]
+    text = latent.tokens_of(np.concatenate([latent.windows.ids[active], silent]))
+    scored_runs = np.sort(run_hashes(text), axis=None)
+    shown = latent.shown(scored_runs)
+    if not len(shown):
+        return _too_few(
+            "no activating window is left to show: all share a run of tokens with a scored one or there are none"
+        )
+    return Choice(
+        shown,
+        latent.select(scored_runs),
+        {"random": latent.mixed(active, silent, "scored:random")},
+        float(coder.maximum[index]),
+        found / max(latent.n_observed, 1),
+        latent.counts,
+    )
+
+
+class _Latent:
+    """One latent's windows while they are being drawn from."""
+
+    def __init__(self, coder: CoderReader, index: int, grid: Grid, settings: ExampleSettings, seed: int) -> None:
+        self._coder, self._index, self._grid, self._settings, self._seed = coder, index, grid, settings, seed
+        self._firings = coder.latent(index)
+        every = activating_windows(self._firings, grid.window)
+        split = grid.split[every.ids]
+        usable = split != NO_SPLIT
+        self._every = every.ids
+        self.windows: Windows = every.take(usable)
+        self._split = split[usable]
+        self._labels = quantile_labels(self.windows.maxima, settings.scored.quantiles)
+        self._observed = coder.observed(index)
+        self.n_observed: int = grid.n_usable
+        if self._observed is not None:
+            self.n_observed = sum(len(self._pool(name)) for name in SPLITS)
+        self.counts: dict[str, int] = {
+            "windows": self.n_observed,
+            "activating_windows": len(self.windows),
+            "activating_windows_not_of_one_document": len(every) - len(self.windows),
+        }
+
+    def scored_windows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Activating windows (indices, in rounds over the quantiles) and silent ones (ids) that may be scored."""
+        asked = self._settings.scored
+        mine = np.flatnonzero(self._split == SPLITS.index("scored"))
+        order, rounds = stratified(self._labels[mine], self._generator("scored"))
+        each = asked.activating // asked.quantiles
+        active = mine[order[rounds < each]]
+        self._note_short_quantiles(self._labels[active], each)
+        silent = random_silent(
+            self._pool("scored"), self._every, asked.non_activating, self._generator("silent:random")
+        )
+        self.counts |= {"scored_asked": asked.activating, "scored": min(len(active), len(silent))}
+        return active, silent
+
+    def shown(self, scored_runs: NDArray[np.uint64]) -> Chosen:
+        """What the explainer sees, in the sampler's order."""
+        asked = self._settings.shown
+        mine = np.flatnonzero(self._split == SPLITS.index("shown"))
+        generator = self._generator("shown")
+        orders = SAMPLERS[asked.sampler](self.windows.maxima[mine], self._labels[mine], generator)
+        chosen, dropped = draw_from(
+            orders, asked.count, lambda some: self._shares(self.windows.ids[mine[some]], scored_runs)
+        )
+        if asked.sampler == "quantiles":
+            chosen = generator.permutation(chosen)
+        self.counts |= {"shown_asked": asked.count, "shown": len(chosen), "shown_dropped": dropped}
+        return self._active(mine[chosen])
+
+    def select(self, scored_runs: NDArray[np.uint64]) -> Chosen:
+        """Up to `SELECT` activating windows over the quantiles, and as many silent ones, in random order."""
+        mine = np.flatnonzero(self._split == SPLITS.index("select"))
+        order, _ = stratified(self._labels[mine], self._generator("select"))
+        drawn, dropped = draw_from(
+            [mine[order]], SELECT, lambda some: self._shares(self.windows.ids[some], scored_runs)
+        )
+        pool = self._pool("select")
+        spare = random_silent(pool, self._every, 2 * SELECT, self._generator("select:silent"))
+        silent, refused = draw_from([spare], SELECT, lambda some: self._shares(some, scored_runs))
+        pairs = min(len(drawn), len(silent))
+        self.counts |= {"select_asked": SELECT, "select": pairs, "select_dropped": dropped + refused}
+        return self.mixed(drawn[:pairs], silent[:pairs], "select:order")
+
+    def mixed(self, active: NDArray[np.int64], silent: NDArray[np.int64], purpose: str) -> Chosen:
+        """Activating windows (indices) and silent ones (ids) in one random order."""
+        order = self._generator(purpose).permutation(len(active) + len(silent))
+        own = self._active(active)
+        quiet = np.zeros((len(silent), self._grid.window), dtype=np.float32)
+        return Chosen(
+            np.concatenate([own.ids, silent])[order],
+            np.concatenate([own.activations, quiet])[order],
+            np.concatenate([own.quantiles, np.zeros(len(silent), dtype=np.int64)])[order],
+        )
+
+    def tokens_of(self, ids: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Token ids `[windows, positions]`."""
+        return window_tokens(self._coder.store, ids, self._grid.window)
+
+    def _active(self, indices: NDArray[np.int64]) -> Chosen:
+        some = self.windows.take(indices)
+        return Chosen(some.ids, dense_activations(some, self._firings, self._grid.window), self._labels[indices])
+
+    def _shares(self, ids: NDArray[np.int64], runs: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        return np.logical_or.reduce(contained(run_hashes(self.tokens_of(ids)), runs), axis=1)
+
+    def _pool(self, split: Split) -> NDArray[np.int64]:
+        members = self._grid.members[split]
+        if self._observed is None:
+            return members
+        return members[np.isin(members // self._grid.per_context, self._observed)]
+
+    def _note_short_quantiles(self, labels: NDArray[np.int64], each: int) -> None:
+        got = np.bincount(labels, minlength=self._settings.scored.quantiles + 1)[1:]
+        for place in np.flatnonzero(got < each).tolist():
+            self.counts[f"scored_short_in_quantile_{place + 1}"] = each - int(got[place])
+
+    def _generator(self, purpose: str) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64(seed_of(self._seed, self._coder.name, self._index, purpose)))
+
+
+def _examples(store: Store, chosen: Chosen, window: int, rung: str | None) -> tuple[Example, ...]:
+    """Examples with their text; the silent ones are of that rung."""
+    texts = store.window_pieces(chosen.ids, window)
+    per_context = store.context_length // window
+    made = []
+    for text, number, activations, quantile in zip(
+        texts, chosen.ids.tolist(), chosen.activations, chosen.quantiles.tolist(), strict=True
+    ):
+        place = Place(store.id, number // per_context, number % per_context * window)
+        activations.setflags(write=False)
+        passage = Passage(text, (), place, store)
+        made.append(Example(passage, activations, quantile or None, None if quantile else rung))
+    return tuple(made)
+
+
+def _too_few(reason: str) -> Failure:
+    return Failure("too_few_examples", f"too few examples: {reason}")
+
+
+def _windows(count: int) -> str:
+    return f"{count} window" if count == 1 else f"{count} windows"

@@ -1,0 +1,45 @@
+"""The paper's explainer: a model is shown activating contexts and asked what they have in common (section 3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.clients.ask import ask
+from harness.clients.models import Models
+from harness.examples.draw import LatentExamples
+from harness.explainers.base import Explained
+from harness.questions.kinds import Explain, Judgement
+from harness.questions.prompts import load_variant
+
+__all__ = ["Contexts"]
+
+
+class Contexts:
+    """Asks `model` by the prompt variant `prompt` once a latent."""
+
+    class Settings(BaseModel):
+        """Keys of an `[[explainer]]` of kind `contexts`."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True)
+
+        model: str
+        prompt: str = "default"
+
+    def __init__(self, settings: Contexts.Settings, models: Models, base: Path) -> None:
+        self._client = models.client(settings.model)
+        self._variant = load_variant("explain", settings.prompt, base)
+        self.models = (settings.model,)
+        self.identity: dict[str, Any] = {
+            "kind": "contexts",
+            "model": models.identity(settings.model),
+            "prompt": self._variant.digest,
+        }
+
+    async def explain(self, examples: LatentExamples, seed: int) -> Explained:
+        """Explain one latent from its shown examples."""
+        asked = await ask(self._client, self._variant, Explain(examples.shown, examples.maximum), seed=seed)
+        assert not isinstance(asked.answer, Judgement)
+        return Explained(asked.answer, asked.replies, asked.usage)

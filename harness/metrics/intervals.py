@@ -1,0 +1,106 @@
+"""Intervals of a mean over latents, by the BCa bootstrap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["MIN_LATENTS", "Interval", "bootstrap_means", "mean_interval"]
+
+# Below this a bootstrap interval of skewed scores covers clearly less than it says.
+MIN_LATENTS = 20
+
+# Random draws in one interval or test: a second or two; more latents than that get fewer resamples,
+# and need them less, since their mean is the closer to normal.
+MAX_DRAWS = 20_000_000
+
+NORMAL = NormalDist()
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """From `low` to `high`, meant to hold the true value in a share `level` of all studies."""
+
+    low: float
+    high: float
+    level: float = 0.95
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def inside(self, margin: float) -> bool:
+        """Whether all of it lies strictly between -margin and margin."""
+        return -margin < self.low and self.high < margin
+
+
+def mean_interval(values: ArrayLike, *, level: float = 0.95, resamples: int = 4999, seed: int = 0) -> Interval | None:
+    """The bias-corrected and accelerated bootstrap interval of a mean (Efron 1987), over latents.
+
+    `values` is `[latents]`. The tail probabilities are widened from the normal's to those of Student's t with
+    the variance's small-sample factor (Hesterberg 2015, section 5.3): plain BCa covers 91 to 93 of 100 at 20
+    latents, this 93 to 95. None below 20 latents, and where all values are equal: resampling then cannot tell
+    how far the mean may be off.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(sample).all():
+        raise ValueError("an interval needs finite values")
+    n = len(sample)
+    deviations = sample - sample.mean() if n else sample
+    spread = float(np.square(deviations).sum())
+    if n < MIN_LATENTS or np.ptp(sample) <= 1e-12 * np.abs(sample).max():
+        return None
+    means = np.sort(bootstrap_means(sample, resamples, seed))
+    # the jackknife's acceleration in closed form, as the influence of a value on a mean is its deviation
+    acceleration = float((deviations**3).sum()) / (6 * spread**1.5)
+    bias = NORMAL.inv_cdf(_rank(means, float(sample.mean())))
+    tails = (_tail((1 - level) / 2, n), _tail((1 + level) / 2, n))
+    low, high = (_corrected(tail, bias, acceleration) for tail in tails)
+    return Interval(float(np.quantile(means, low)), float(np.quantile(means, high)), level)
+
+
+def bootstrap_means(sample: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Means of resamples with replacement, at most `[resamples]`, at least 999.
+
+    Many latents with scores in few distinct values (steps of 1/200) are drawn by how often each value occurs:
+    the same distribution, at a cost that does not grow with the number of latents.
+    """
+    values, counts = np.unique(sample, return_counts=True)
+    n = len(sample)
+    # a multinomial count takes some four times as long to draw as an index
+    width = min(n, 4 * len(values))
+    resamples = min(resamples, max(999, MAX_DRAWS // width))
+    block = max(1, 2_000_000 // width)
+    sizes = [min(block, resamples - start) for start in range(0, resamples, block)]
+    rng = np.random.default_rng(seed)
+    if width == n:
+        ordered = np.repeat(values, counts)
+        return np.concatenate([ordered[rng.integers(0, n, (size, n))].mean(axis=1) for size in sizes])
+    return np.concatenate([rng.multinomial(n, counts / n, size) @ values / n for size in sizes])
+
+
+def _rank(means: NDArray[np.float64], mean: float) -> float:
+    """The share of resampled means below the mean, ties counted one half, kept off 0 and 1."""
+    tolerance = 1e-9 * float(means[-1] - means[0])
+    below = np.searchsorted(means, mean - tolerance)
+    level = np.searchsorted(means, mean + tolerance, side="right")
+    share = float(below + level) / (2 * len(means))
+    return min(max(share, 0.5 / len(means)), 1 - 0.5 / len(means))
+
+
+def _tail(probability: float, n: int) -> float:
+    """The normal quantile, widened for the small sample."""
+    from scipy.special import stdtrit
+
+    return float(np.sqrt(n / (n - 1)) * stdtrit(n - 1, probability))
+
+
+def _corrected(tail: float, bias: float, acceleration: float) -> float:
+    """BCa's level at which to read the resampled means (Efron and Tibshirani 1993, equation 14.10)."""
+    shifted = bias + tail
+    return NORMAL.cdf(bias + shifted / (1 - acceleration * shifted))

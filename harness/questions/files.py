@@ -1,0 +1,143 @@
+"""A prompt file's contents, validated, and its few-shot blocks as questions with their answers."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import PromptError
+from harness.questions.kinds import Answer, Detect, Explain, Fuzz, Judgement, Question
+from harness.questions.render import parse_marked
+from harness.values import Example, Explanation, Passage
+
+__all__ = ["ExplainFile", "ExplainShot", "JudgeFile", "JudgeShot", "Sampling", "Templates", "read", "shot_question"]
+
+Words = Annotated[str, Field(min_length=1)]
+Strength = Annotated[int, Field(ge=1, le=10)]
+
+_TOP = 10  # few-shot strengths are written on the scale on which they are shown
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sampling(_Frozen):
+    """How the reply is drawn; without a temperature the provider's own holds."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_tokens: int = Field(ge=1)
+    logprobs: bool = False
+
+
+class Templates(_Frozen):
+    """The messages; `withheld` stands in place of an explanation that is withheld (judges only)."""
+
+    system: Words
+    user: Words
+    withheld: Words | None = None
+
+
+class ExplainShot(_Frozen):
+    """Examples with their explanation.
+
+    An example is a list of pieces of text: a string is silent, a pair `["text", 7]` a token with its strength.
+    """
+
+    examples: tuple[tuple[Words | tuple[Words, Strength], ...], ...] = Field(min_length=1)
+    explanation: Words
+
+
+class Labelled(_Frozen):
+    """A passage with its label; in `fuzz` marked with `<<` and `>>`, in the notation of the rendered text."""
+
+    text: Words
+    label: Literal[0, 1]
+
+
+class JudgeShot(_Frozen):
+    """Passages with their labels under an explanation."""
+
+    explanation: Words
+    passages: tuple[Labelled, ...] = Field(min_length=1)
+
+
+class ExplainFile(_Frozen):
+    """A variant of `explain`."""
+
+    description: Words
+    reply: Literal["explanation"]
+    sampling: Sampling
+    templates: Templates
+    shot: tuple[ExplainShot, ...] = ()
+
+
+class JudgeFile(_Frozen):
+    """A variant of `detect` or `fuzz`."""
+
+    description: Words
+    reply: Literal["labels"]
+    sampling: Sampling
+    templates: Templates
+    shot: tuple[JudgeShot, ...] = ()
+
+
+def read(path: Path, question: str, source: str) -> ExplainFile | JudgeFile:
+    """A prompt file's contents.
+
+    Raises:
+        PromptError: it is no TOML, a key is missing, unknown or of the wrong type.
+    """
+    try:
+        data = tomllib.loads(source)
+    except tomllib.TOMLDecodeError as error:
+        raise PromptError(f"{path}: not a TOML file: {error}") from error
+    try:
+        return ExplainFile.model_validate(data) if question == "explain" else JudgeFile.model_validate(data)
+    except ValidationError as error:
+        raise PromptError(f"{path}: {_first(error)}") from error
+
+
+def shot_question(question: str, shot: ExplainShot | JudgeShot) -> tuple[Question, Answer]:
+    """A few-shot block as the question it asks and its answer.
+
+    Raises:
+        ValueError: a passage's marks do not pair up, or there are none where there have to be.
+    """
+    if isinstance(shot, ExplainShot):
+        examples = tuple(_example(parts) for parts in shot.examples)
+        return Explain(examples, float(_TOP)), Explanation(shot.explanation)
+    told = Explanation(shot.explanation)
+    labels = tuple(passage.label for passage in shot.passages)
+    answer = Judgement(labels, (None,) * len(labels))
+    if question == "detect":
+        return Detect(told, tuple(Passage((passage.text,)) for passage in shot.passages)), answer
+    return Fuzz(told, tuple(_marked(passage.text) for passage in shot.passages)), answer
+
+
+def _example(parts: Sequence[str | tuple[str, int]]) -> Example:
+    pairs = [(part, 0) if isinstance(part, str) else part for part in parts]
+    tokens = tuple(text for text, _ in pairs)
+    return Example(Passage(tokens), np.array([strength for _, strength in pairs], np.float32))
+
+
+def _marked(text: str) -> Passage:
+    tokens, marks = parse_marked(text)
+    if not marks:
+        raise ValueError(f'nothing is marked with << and >> in "{text}"')
+    return Passage(tokens, marks)
+
+
+def _first(error: ValidationError) -> str:
+    """The first thing wrong, with its key as one would write it."""
+    detail = error.errors()[0]
+    key = ""
+    for part in detail["loc"]:
+        key += f"[{part + 1}]" if isinstance(part, int) else f"{'.' if key else ''}{part}"
+    wrong = {"missing": "is missing", "extra_forbidden": "is not a key of a prompt file"}
+    return f"{key}: {wrong.get(detail['type']) or detail['msg'][0].lower() + detail['msg'][1:]}"

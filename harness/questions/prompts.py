@@ -1,0 +1,251 @@
+"""Prompt variants: a TOML file that says how a question is put to a model and how the reply is to be read.
+
+A variant of the question `explain`, `detect` or `fuzz` holds
+
+- `description`: one sentence on what is particular about it;
+- `reply`: the name of a reply format, see `harness.questions.replies`;
+- `[sampling]`: `temperature` (left out: the provider's own), `max_tokens`, `logprobs` (whether to ask for them);
+- `[templates]`: `system` and `user` in Jinja2 (sandboxed; an unknown name is an error), and `withheld`, the words in
+  place of an explanation that is withheld (judges only);
+- `[[shot]]`: few-shot blocks as data, rendered by the code and template that render the question.
+
+`system` has no variables. `user` has `examples`, each with `number` (from 1), `text` (plain), `marked` (with `<<` and
+`>>`) and `activations` (for `explain`: pairs of `token`, in quotes, and `strength`, 0 to 10); judges have `explanation`
+too. Each example's text stands in the message exactly once, marked or plain; it is put in after the template has run,
+so that filters do not see it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import resources
+from harness.errors import PromptError
+from harness.questions import files
+from harness.questions.kinds import Answer, Detect, Explain, Fuzz, Question
+from harness.questions.messages import Message
+from harness.questions.render import Laid, activating_positions, lay_out, one_line, quote, strengths
+from harness.questions.replies import FORMATS
+from harness.questions.templates import Template
+from harness.values import Example, Explanation, Failure, Passage, TokenLogprob
+
+__all__ = ["QUESTIONS", "Rendered", "Span", "Variant", "load_variant", "variants"]
+
+QUESTIONS = ("explain", "detect", "fuzz")
+
+# what stands for a window's text while the template runs; escaped corpus text and explanations hold no NUL
+_STAND_IN = re.compile("\0([pm])([0-9]+)\0")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which characters of the last message, `[start, stop)`, show which token of which example, both from 0."""
+
+    example: int
+    position: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A question as messages; the spans are those of the last one."""
+
+    messages: tuple[Message, ...]
+    spans: tuple[Span, ...]
+
+
+class Variant:
+    """A prompt variant, checked: its templates compile and render, its few-shot blocks too.
+
+    `name`, `question`, `path`, `description`; `digest` is the SHA-256 of the file's bytes; `temperature` (None: the
+    provider's own), `max_tokens` and `logprobs` are what to ask for.
+    """
+
+    def __init__(self, path: Path, name: str, question: str, content: bytes) -> None:
+        try:
+            source = content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise PromptError(f"{path}: not UTF-8: {error}") from error
+        self._file = files.read(path, question, source)
+        self.path = path
+        self.name = name
+        self.question = question
+        self.digest = hashlib.sha256(content).hexdigest()
+        self.description = self._file.description
+        self.temperature = self._file.sampling.temperature
+        self.max_tokens = self._file.sampling.max_tokens
+        self.logprobs = self._file.sampling.logprobs
+        self._format = FORMATS[self._file.reply]
+        names = ("examples",) if question == "explain" else ("examples", "explanation")
+        self._system = Template(path, source, "templates.system", self._file.templates.system, ())
+        self._user = Template(path, source, "templates.user", self._file.templates.user, names)
+        self._check()
+        self._opening = self._open()
+
+    def render(self, question: Question) -> Rendered:
+        """The question as messages: the system message, the few-shot blocks, the question itself.
+
+        Raises:
+            PromptError: the template fails on this question.
+        """
+        content, spans = self._put(question)
+        return Rendered((*self._opening, Message("user", content)), spans)
+
+    def parse(
+        self, question: Question, text: str, logprobs: Sequence[TokenLogprob] | None = None, *, rules: bool = False
+    ) -> Answer | Failure:
+        """The answer that a reply gives, or why it gives none; `rules` takes an explanation's `[rule]:` line too."""
+        return self._format.parse(question, text, logprobs, rules=rules)
+
+    def format(self, answer: Answer, question: Question) -> str:
+        """An answer as the text that `parse` reads."""
+        return self._format.format(answer, question)
+
+    def reminder(self, question: Question) -> str:
+        """One sentence that asks for the reply's format again."""
+        return self._format.reminder(question)
+
+    def _open(self) -> tuple[Message, ...]:
+        """The system message and the few-shot blocks, the same for every question."""
+        messages = [Message("system", self._system.render())]
+        for number, shot in enumerate(self._file.shot, 1):
+            try:
+                question, answer = files.shot_question(self.question, shot)
+            except ValueError as error:
+                raise PromptError(f"{self.path}: shot[{number}]: {error}") from error
+            messages.append(Message("user", self._put(question)[0]))
+            messages.append(Message("assistant", self.format(answer, question)))
+        return tuple(messages)
+
+    def _put(self, question: Question) -> tuple[str, tuple[Span, ...]]:
+        windows = _windows(question)
+        values: dict[str, Any] = {"examples": [window.shown for window in windows]}
+        if not isinstance(question, Explain):
+            told = question.explanation
+            values["explanation"] = self._file.templates.withheld if told is None else one_line(told.text)
+        return self._fill(self._user.render(**values), windows)
+
+    def _fill(self, text: str, windows: Sequence[_Window]) -> tuple[str, tuple[Span, ...]]:
+        """The message with the windows' text in place of their stand-ins, and where their tokens are."""
+        parts: list[str] = []
+        spans: list[Span] = []
+        times = [0] * len(windows)
+        at = done = 0
+        for match in _STAND_IN.finditer(text):
+            index = int(match[2])
+            laid = windows[index].plain if match[1] == "p" else windows[index].marked
+            at += match.start() - done
+            spans += [Span(index, order, at + start, at + stop) for order, (start, stop) in enumerate(laid.bounds)]
+            parts += [text[done : match.start()], laid.text]
+            at += len(laid.text)
+            done = match.end()
+            times[index] += 1
+        for index, count in enumerate(times):
+            if count != 1:
+                raise PromptError(
+                    f"{self.path}: templates.user: the text of each example (example.text or example.marked) has to "
+                    f"stand there once; that of example {index + 1} stands there {count} times"
+                )
+        return "".join([*parts, text[done:]]), tuple(spans)
+
+    def _check(self) -> None:
+        """Render small questions, so that a mistake shows before anything is sent."""
+        for count in (1, 2):
+            passages = tuple(Passage(("trial ", str(number)), (1,)) for number in range(count))
+            if self.question == "explain":
+                activations = np.array([0.0, 1.0], np.float32)
+                self._put(Explain(tuple(Example(passage, activations) for passage in passages), 1.0))
+                continue
+            if self._file.templates.withheld is None:
+                raise PromptError(f"{self.path}: templates.withheld: is missing")
+            kind = Detect if self.question == "detect" else Fuzz
+            told = self._put(kind(Explanation("trial words"), passages))[0]
+            if told == self._put(kind(None, passages))[0]:
+                raise PromptError(f"{self.path}: templates.user: has to show the variable explanation")
+
+
+def load_variant(question_name: str, name_or_path: str, base: Path | None = None) -> Variant:
+    """The variant of a question, by the name of a shipped one or the path of a file, relative to `base`.
+
+    A path is what ends in `.toml` or has a slash.
+
+    Raises:
+        PromptError: there is no such file, or it is wrong; the message names the file and the key or line.
+    """
+    if question_name not in QUESTIONS:
+        raise PromptError(f'there is no question "{question_name}"; known: {", ".join(QUESTIONS)}')
+    path = _path(question_name, name_or_path, base)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PromptError(f"{path}: the prompt cannot be read: {error.strerror or error}") from error
+    return Variant(path, path.stem, question_name, content)
+
+
+def variants(question_name: str) -> tuple[str, ...]:
+    """The names of the shipped variants of a question, sorted."""
+    return tuple(sorted(path.stem for path in (resources.folder("prompts") / question_name).glob("*.toml")))
+
+
+def _path(question: str, name: str, base: Path | None) -> Path:
+    if name.endswith(".toml") or "/" in name or "\\" in name:
+        return (base or Path()) / Path(name).expanduser()
+    known = variants(question)
+    if name in known:
+        return resources.folder("prompts") / question / f"{name}.toml"
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f'did you mean "{near[0]}"?' if near else "known: " + ", ".join(known)
+    raise PromptError(f'{question} has no prompt "{name}"; {hint} (a file of your own is named by path: ./{name}.toml)')
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """An activating token as a template sees it: in quotes, with its strength from 0 to 10."""
+
+    token: str
+    strength: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An example as a template sees it; `text` and `marked` are stand-ins."""
+
+    number: int
+    text: str
+    marked: str
+    activations: tuple[Activation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    shown: Shown
+    plain: Laid
+    marked: Laid
+
+
+def _windows(question: Question) -> list[_Window]:
+    if isinstance(question, Explain):
+        return [_example(index, example, question.maximum) for index, example in enumerate(question.examples)]
+    return [_window(index, passage, passage.marks, ()) for index, passage in enumerate(question.passages)]
+
+
+def _example(index: int, example: Example, maximum: float) -> _Window:
+    marks = tuple(activating_positions(example).tolist())
+    pairs = strengths(example.passage.tokens, example.activations, marks, maximum)
+    activations = tuple(Activation(quote(token), strength) for token, strength in pairs)
+    return _window(index, example.passage, marks, activations)
+
+
+def _window(index: int, passage: Passage, marks: Sequence[int], activations: tuple[Activation, ...]) -> _Window:
+    shown = Shown(index + 1, f"\0p{index}\0", f"\0m{index}\0", activations)
+    plain = lay_out(passage.tokens)
+    return _Window(shown, plain, lay_out(passage.tokens, marks) if marks else plain)

@@ -1,0 +1,76 @@
+"""A prompt's Jinja2 template, sandboxed, whose mistakes are reported with the file and line they stand in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
+from jinja2.sandbox import SandboxedEnvironment
+
+from harness.errors import PromptError
+
+__all__ = ["Template"]
+
+_ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+_OBJECT = re.compile(r"'(?:[\w.]*\.)?(\w+) object'")
+
+
+class Template:
+    """One template of a prompt file: `key` is where it stands, `names` the variables it may use."""
+
+    def __init__(self, path: Path, source: str, key: str, text: str, names: Sequence[str]) -> None:
+        self._path = path
+        self._key = key
+        self._above = _lines_above(source, text)
+        try:
+            self._check_names(_ENVIRONMENT.parse(text), names)
+            self._template = _ENVIRONMENT.from_string(text)
+        except TemplateSyntaxError as error:
+            self._fail(error.lineno, error.message or "syntax error", error)
+
+    def render(self, **values: Any) -> str:
+        """The template with values for its variables, without space around.
+
+        Raises:
+            PromptError: the template fails on them.
+        """
+        try:
+            return self._template.render(values).strip()
+        except Exception as error:  # a template may raise anything; whatever it is, it is the file's mistake
+            self._fail(_line(error), str(error), error)
+
+    def _check_names(self, tree: nodes.Template, names: Sequence[str]) -> None:
+        unknown = meta.find_undeclared_variables(tree) - {*names, *_ENVIRONMENT.globals}
+        for node in tree.find_all(nodes.Name):
+            if node.name in unknown:
+                known = ", ".join(names) if names else "none"
+                self._fail(node.lineno, f'there is no variable "{node.name}"; known: {known}', None)
+
+    def _fail(self, line: int | None, message: str, cause: Exception | None) -> NoReturn:
+        message = _OBJECT.sub(lambda match: match[1].lower(), message).rstrip(".")
+        if line is None:
+            place = f"{self._path}"
+        elif self._above is None:
+            place = f"{self._path}: line {line} of {self._key}"
+        else:
+            place = f"{self._path}:{self._above + line}"
+        raise PromptError(f"{place}: {self._key}: {message}") from cause
+
+
+def _lines_above(source: str, text: str) -> int | None:
+    """How many lines of a file stand above a template in it; None where it is written with escapes."""
+    source = source.replace("\r\n", "\n")
+    return source[: source.index(text)].count("\n") if source.count(text) == 1 else None
+
+
+def _line(error: Exception) -> int | None:
+    """The line of the template in which an exception arose, as Jinja puts it into the traceback."""
+    line, step = None, error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code.co_filename == "<template>":
+            line = step.tb_lineno
+        step = step.tb_next
+    return line

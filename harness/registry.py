@@ -1,0 +1,71 @@
+"""Kinds by name: each kind is a lazy import string, built in or offered by another package's entry point."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+from harness.errors import MissingDependency, UnknownKind
+
+__all__ = ["BUILT_IN", "load", "names"]
+
+# group -> name -> "module:attribute"; a group is also the name of an entry point group, "harness.<group>"
+BUILT_IN: dict[str, dict[str, str]] = {
+    "explainers": {
+        "contexts": "harness.explainers.contexts:Contexts",
+        "file": "harness.explainers.file:FromFile",
+    },
+    "scorers": {
+        "detection": "harness.scorers.detection:Detection",
+        "fuzzing": "harness.scorers.fuzzing:Fuzzing",
+    },
+    "coders": {
+        "saelens": "harness.subject.coders.saelens:SAELensCoder",
+        "planted": "harness.subject.coders.planted:PlantedCoder",
+    },
+    "providers": {
+        "anthropic": "harness.clients.providers.anthropic:AnthropicProvider",
+        "lexical": "harness.clients.providers.lexical:LexicalProvider",
+        "openai": "harness.clients.providers.openai:OpenAIProvider",
+        "openai-api": "harness.clients.providers.openai_api:OpenAIAPIProvider",
+        "truth": "harness.clients.providers.truth:TruthProvider",
+    },
+}
+
+
+def names(group: str) -> tuple[str, ...]:
+    """The names of a group, sorted, built in ones and other packages' alike."""
+    return tuple(sorted({*BUILT_IN[group], *(point.name for point in _foreign(group))}))
+
+
+def load(group: str, name: str) -> Any:
+    """The class registered under a name.
+
+    Raises:
+        UnknownKind: nothing has that name; the message gives near matches.
+        MissingDependency: the kind needs a package that is not installed.
+    """
+    target = BUILT_IN[group].get(name)
+    try:
+        if target is not None:
+            module, _, attribute = target.partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        for point in _foreign(group):
+            if point.name == name:
+                return point.load()
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "harness":
+            raise
+        raise MissingDependency(
+            f'{group[:-1]} "{name}" needs the package "{error.name}": pip install {error.name}'
+        ) from error
+    known = names(group)
+    near = difflib.get_close_matches(name, known, 3)
+    hint = f'did you mean "{near[0]}"?' if near else "known: " + ", ".join(known)
+    raise UnknownKind(f'there is no {group[:-1]} "{name}"; {hint}')
+
+
+def _foreign(group: str) -> Any:
+    return entry_points(group=f"harness.{group}")

@@ -1,0 +1,318 @@
+"""What a report shows, as frozen values: everything the page needs and nothing that it would have to look up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.values import FailureStatus, Latent, Status, Usage
+
+__all__ = [
+    "Arm",
+    "CoderLine",
+    "Comparison",
+    "Curve",
+    "CurvePoint",
+    "ExplanationLine",
+    "FailureCount",
+    "Header",
+    "LatentReport",
+    "Lift",
+    "Outcome",
+    "Primary",
+    "ReportData",
+    "RoleLine",
+    "ScoreLine",
+    "ScoredExample",
+    "ScorerLine",
+    "ShownExample",
+    "SummaryRow",
+    "VerdictLine",
+]
+
+Outcome = Literal["differ", "equivalent", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """An explainer, or a control made from it; `control` is None for a real arm.
+
+    `explainer` is None for a control that needs none.
+    """
+
+    explainer: str | None
+    control: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What a reader calls the arm."""
+        if self.control is None:
+            return str(self.explainer)
+        return self.control if self.explainer is None else f"{self.explainer} ({self.control})"
+
+
+@dataclass(frozen=True, slots=True)
+class CoderLine:
+    """A coder of the run; `source` says where it came from, with its revision.
+
+    `fvu` is the fraction of variance unexplained and `l0` the mean number of active latents a token, None where they
+    were not measured.
+    """
+
+    name: str
+    hookpoint: str
+    latents: int | None
+    source: str = ""
+    fvu: float | None = None
+    l0: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoleLine:
+    """Who explains or judges: an explainer's or scorer's name, kind, model and prompt.
+
+    `prompt` is the variant's name and `digest` the hash of its file, both empty where nothing is rendered.
+    """
+
+    role: Literal["explainer", "scorer"]
+    name: str
+    kind: str
+    model: str
+    model_free: bool
+    prompt: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCount:
+    """How often one stage failed in one way, such as the verdicts of a scorer."""
+
+    stage: str
+    status: FailureStatus
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Primary:
+    """The figure that arms are ranked by; differences below `margin` do not matter."""
+
+    scorer: str
+    metric: str
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What was run, on what, with which parts; `counts` are named numbers, shown in their order."""
+
+    task: str
+    subject: str
+    corpus: str
+    seed: int
+    coders: tuple[CoderLine, ...]
+    roles: tuple[RoleLine, ...]
+    primary: Primary
+    versions: Mapping[str, str]
+    counts: Mapping[str, int]
+    failures: tuple[FailureCount, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    seconds: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerLine:
+    """A scorer with its headline metric and that metric's value by chance (0.5, or 0 for correlations)."""
+
+    name: str
+    metric: str
+    chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """An arm's mean paired difference over a control, with its 95 % interval where there is one."""
+
+    control: str
+    difference: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRow:
+    """One arm under one scorer, on the `random` rung unless `rung` says otherwise.
+
+    `mean` counts failures at chance and is what arms are ranked by; `scored` is the mean over the latents where all
+    compared arms have a score; `worst` the one with every failure at the metric's lowest value. `interval` is the
+    95 % one of `mean`. `n` counts latents, `failed` those of them without a score.
+    """
+
+    arm: Arm
+    scorer: str
+    metric: str
+    mean: float | None
+    interval: tuple[float, float] | None
+    n: int
+    failed: int
+    scored: float | None = None
+    worst: float | None = None
+    rung: str = "random"
+    lifts: tuple[Lift, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two arms compared under one scorer, paired by latent: `first` minus `second`.
+
+    `difference` and `p` are None where the arms share no latent; `p` is the sign-flip permutation test's, after Holm.
+    `detectable` is the smallest difference found at 80 % power, `needed` the number of latents that the margin needs.
+    """
+
+    first: Arm
+    second: Arm
+    scorer: str
+    metric: str
+    outcome: Outcome
+    difference: float | None
+    interval: tuple[float, float] | None
+    p: float | None
+    n: int
+    margin: float
+    detectable: float | None = None
+    needed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """The share of verdicts that are right at one quantile, or on non-activating examples (`quantile` None).
+
+    `share` is the mean over latents of each one's own share, `interval` that mean's 95 % one; `n` counts verdicts,
+    failures left out.
+    """
+
+    quantile: int | None
+    share: float
+    n: int
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """How often an arm's verdicts under one scorer are right, from weak to strong activations."""
+
+    arm: Arm
+    scorer: str
+    points: tuple[CurvePoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExplanationLine:
+    """One arm's explanation of a latent, or why there is none; `text` is None where it failed or was withheld.
+
+    `partner` is the latent, of the same coder, whose explanation this is in the control `shuffled`.
+    """
+
+    arm: Arm
+    text: str | None
+    status: Status
+    message: str = ""
+    partner: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreLine:
+    """One score of a latent: the metrics that are defined, or why there are none.
+
+    `interval` is the 95 % one of the scorer's headline metric, over examples. `failed` counts examples without a
+    verdict.
+    """
+
+    arm: Arm
+    scorer: str
+    rung: str
+    status: Status
+    metrics: Mapping[str, float]
+    n_pos: int = 0
+    n_neg: int = 0
+    failed: int = 0
+    interval: tuple[float, float] | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShownExample:
+    """An example that explainers saw: its token strings and activations, float32 `[positions]`."""
+
+    pieces: tuple[str, ...]
+    activations: NDArray[np.float32]
+    quantile: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictLine:
+    """What a scorer said on one example for one arm; `label` is None where it failed, and `failure` says how.
+
+    `probability` is P(1) in [0, 1] where the judge's reply tells it.
+    """
+
+    arm: Arm
+    scorer: str
+    label: int | None
+    probability: float | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredExample:
+    """An example that scorers judged: tokens, activations, truth, and every verdict.
+
+    `quantile` is None where the latent is silent (`truth` False). `marks` gives for a scorer that marks tokens the
+    positions it marked.
+    """
+
+    pieces: tuple[str, ...]
+    activations: NDArray[np.float32]
+    truth: bool
+    quantile: int | None
+    rung: str
+    verdicts: tuple[VerdictLine, ...]
+    marks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LatentReport:
+    """One latent with everything that was found out about it.
+
+    `status` is not "ok" where the latent could not be asked about at all. `maximum` is its largest activation in the
+    store, `firing_rate` the share of windows in which it fires; both are None where there is no store to read.
+    """
+
+    latent: Latent
+    hookpoint: str
+    maximum: float | None
+    explanations: tuple[ExplanationLine, ...]
+    scores: tuple[ScoreLine, ...]
+    shown: tuple[ShownExample, ...]
+    scored: tuple[ScoredExample, ...]
+    firing_rate: float | None = None
+    status: Status = "ok"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReportData:
+    """A whole report.
+
+    `arms` and `scorers` are in the order in which they are shown; `latents` in the run's own order.
+    """
+
+    header: Header
+    arms: tuple[Arm, ...]
+    scorers: tuple[ScorerLine, ...]
+    summary: tuple[SummaryRow, ...]
+    comparisons: tuple[Comparison, ...]
+    curves: tuple[Curve, ...]
+    latents: tuple[LatentReport, ...]

@@ -1,0 +1,123 @@
+"""A report's header: what was run, on what, with which parts, and what failed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from harness.report.data import CoderLine, FailureCount, Header, Primary, RoleLine
+from harness.report.reading import Reading, arm_of
+from harness.runs.journal import Unit
+from harness.values import FailureStatus
+
+__all__ = ["header"]
+
+
+def header(reading: Reading) -> Header:
+    """The header of a run's report."""
+    record, task = reading.run.record, reading.task
+    return Header(
+        task=task.name,
+        subject=_subject(reading),
+        corpus=_corpus(reading),
+        seed=task.seed,
+        coders=tuple(_coder(reading, coder.name) for coder in task.coder),
+        roles=tuple(_roles(reading)),
+        primary=Primary(task.ranking.scorer, task.ranking.metric, task.ranking.margin),
+        versions=record["versions"],
+        counts=_counts(reading),
+        failures=tuple(_failures(reading)),
+        usage=reading.run.usage(),
+        notes=() if reading.store is not None else ("The activation store is gone: this report has no examples.",),
+    )
+
+
+def _subject(reading: Reading) -> str:
+    if reading.task.subject is not None:
+        revision = reading.task.subject.revision
+        return reading.task.subject.model + (f", revision {revision}" if revision else "")
+    return "a finished store" if reading.store is None else reading.store.manifest.frame.model
+
+
+def _corpus(reading: Reading) -> str:
+    tokens = f"{reading.run.record['store']['tokens']:,} tokens"
+    if reading.task.subject is None:
+        return tokens
+    corpus = reading.task.subject.corpus
+    return f"{corpus.dataset or corpus.path}, {tokens}"
+
+
+def _coder(reading: Reading, name: str) -> CoderLine:
+    settings = next(coder for coder in reading.task.coder if coder.name == name)
+    figures = reading.run.record["store"].get("figures", {}).get(name, {})
+    source = settings.path or settings.kind
+    if reading.store is None:
+        return CoderLine(name, settings.hookpoint or "", None, source)
+    reader = reading.store.coder(name)
+    if reader.revision:
+        source += f", revision {reader.revision}"
+    return CoderLine(name, reader.hookpoint, reader.n_latents, source, figures.get("fvu"), figures.get("l0"))
+
+
+def _roles(reading: Reading) -> Iterator[RoleLine]:
+    free = set(reading.run.record["model_free"])
+    for explainer in reading.task.explainer:
+        found = reading.run.record["explainers"][explainer.name]
+        prompt = str(explainer.options.get("prompt", "default"))
+        yield _role("explainer", explainer.name, explainer.kind, found, prompt, free)
+    for scorer in reading.task.scorer:
+        found = reading.run.record["scorers"][scorer.name]
+        prompt = next((arm.prompt for arm in reading.run.scoring if arm.scorer == scorer.name), "")
+        yield _role("scorer", scorer.name, scorer.kind, found, prompt, free)
+
+
+def _counts(reading: Reading) -> dict[str, int]:
+    units = _units(reading)
+    # a shuffled explanation is one that was written already
+    written = [unit for arm, _, unit in reading.explanations if arm.control is None and unit is not None]
+    return {
+        "latents": sum(map(len, reading.run.latents.values())),
+        "explanations": sum(unit.status == "ok" for unit in written),
+        "scores": sum(unit.status == "ok" for _, unit in units),
+        "verdicts": sum(int(v.answered.sum()) for row in reading.distinct() if (v := row.verdicts) is not None),
+    }
+
+
+def _failures(reading: Reading) -> Iterator[FailureCount]:
+    """Explanations, scores and verdicts that failed; a latent with too few examples counts once."""
+    found: Counter[tuple[str, FailureStatus]] = Counter()
+    for arm, _, unit in reading.explanations:
+        if unit is not None and unit.status not in ("ok", "too_few_examples"):
+            found[f"explanations of {arm_of(arm).label}", unit.status] += 1
+    for name, unit in _units(reading):
+        if unit.status not in ("ok", "too_few_examples"):
+            found[f"scores of {name}", unit.status] += 1
+    for row in reading.distinct():
+        if (verdicts := row.verdicts) is not None:
+            for status, times in verdicts.failures().items():
+                found[f"verdicts of {row.scoring.scorer}", status] += times
+    if few := len(reading.too_few):
+        found["latents", "too_few_examples"] = few
+    yield from (FailureCount(stage, status, times) for (stage, status), times in found.items())
+
+
+def _units(reading: Reading) -> list[tuple[str, Unit]]:
+    return [(row.scoring.scorer, row.unit) for row in reading.distinct() if row.unit is not None]
+
+
+def _role(
+    role: Literal["explainer", "scorer"],
+    name: str,
+    kind: str,
+    identity: Mapping[str, Any],
+    prompt: str,
+    free: Iterable[str],
+) -> RoleLine:
+    model = identity.get("model") or [""]
+    digest = identity.get("prompt")
+    # what answers without a model reads no prompt
+    rendered = isinstance(digest, str) and model[0] not in free
+    return RoleLine(
+        role, name, kind, str(model[0]), model[0] in free, prompt if rendered else "", str(digest) if rendered else ""
+    )

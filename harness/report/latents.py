@@ -1,0 +1,183 @@
+"""A report's latents: explanations, scores, and examples with every verdict."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from harness import metrics
+from harness.analysis.load import ScoreRow
+from harness.examples.draw import LatentExamples, draw
+from harness.examples.marks import mark
+from harness.report.data import (
+    ExplanationLine,
+    LatentReport,
+    ScoredExample,
+    ScoreLine,
+    ShownExample,
+    VerdictLine,
+)
+from harness.report.numbers import is_number
+from harness.report.reading import Reading, arm_of
+from harness.runs.journal import Unit
+from harness.runs.units import ExplanationArm, constant
+from harness.scorers.verdicts import FAILURES, Verdicts
+from harness.values import Explanation, Latent, ScoredSet, Status, seed_of
+
+__all__ = ["latents"]
+
+# resamplings for a latent's own interval: two digits are shown
+DRAWS = 1000
+
+
+def latents(reading: Reading) -> Iterator[LatentReport]:
+    """The run's latents in their order."""
+    explained: defaultdict[Latent, list[ExplanationLine]] = defaultdict(list)
+    for arm, latent, unit in reading.explanations:
+        explained[Latent(arm.coder, latent)].append(_explanation(arm, unit))
+    rows: defaultdict[Latent, list[ScoreRow]] = defaultdict(list)
+    for row in reading.rows:
+        rows[Latent(row.arm.coder, row.latent)].append(row)
+    for coder, indices in reading.run.latents.items():
+        for index in indices:
+            latent = Latent(coder, index)
+            yield _latent(reading, latent, explained[latent], rows[latent])
+
+
+def _latent(reading: Reading, latent: Latent, explained: list[ExplanationLine], rows: list[ScoreRow]) -> LatentReport:
+    few = latent in reading.too_few
+    settings = next(coder for coder in reading.task.coder if coder.name == latent.coder)
+    drawn = None if few else _draw(reading, latent)
+    hookpoint, maximum, rate = settings.hookpoint or "", None, None
+    if reading.store is not None:
+        reader = reading.store.coder(latent.coder)
+        window = reading.task.examples.window
+        hookpoint, maximum = reader.hookpoint, float(reader.maximum[latent.index])
+        # a latent that was drawn has its rate over where it was observed
+        rate = float(reader.windows(window)[latent.index]) / max(1, reading.store.n_windows(window))
+        rate = rate if drawn is None else drawn.base_rate
+    return LatentReport(
+        latent,
+        hookpoint,
+        maximum,
+        tuple(sorted(explained, key=lambda line: reading.arms.index(line.arm))),
+        tuple(_score(reading, row) for row in rows),
+        () if drawn is None else tuple(_shown(drawn)),
+        () if drawn is None else tuple(_examples(reading, latent, drawn, rows)),
+        rate,
+        "too_few_examples" if few else "ok",
+    )
+
+
+def _draw(reading: Reading, latent: Latent) -> LatentExamples | None:
+    if reading.store is None:
+        return None
+    coder, least = reading.store.coder(latent.coder), reading.task.latents.min_examples
+    drawn = draw(coder, latent.index, reading.task.examples, reading.task.seed, min_examples=least)
+    return drawn if isinstance(drawn, LatentExamples) else None
+
+
+def _score(reading: Reading, row: ScoreRow) -> ScoreLine:
+    scorer = next(s for s in reading.scorers if s.name == row.scoring.scorer)
+    found = row.unit.result.get("metrics", {}) if row.unit is not None and row.status == "ok" else {}
+    numbers = {name: float(value) for name, value in found.items() if is_number(value)}
+    verdicts = row.verdicts
+    if verdicts is None:
+        return ScoreLine(arm_of(row.arm), scorer.name, row.scoring.rung, _status(row), numbers, message=row.message)
+    positive = int(verdicts.truth.sum())
+    return ScoreLine(
+        arm_of(row.arm),
+        scorer.name,
+        row.scoring.rung,
+        _status(row),
+        numbers,
+        positive,
+        len(verdicts) - positive,
+        int((~verdicts.answered).sum()),
+        _own_interval(verdicts, scorer.metric, reading.task.seed) if scorer.metric in numbers else None,
+        row.message,
+    )
+
+
+def _examples(reading: Reading, latent: Latent, drawn: LatentExamples, rows: list[ScoreRow]) -> Iterator[ScoredExample]:
+    for scored in drawn.scored:
+        of_rung = [row for row in rows if row.scoring.rung == scored.rung]
+        verdicts = _by_window(of_rung)
+        marks = _marks(reading, latent, scored)
+        for at, example in enumerate(scored.examples):
+            place = example.passage.place
+            assert place is not None
+            yield ScoredExample(
+                example.passage.tokens,
+                example.activations,
+                example.activating,
+                example.quantile,
+                scored.rung,
+                tuple(verdicts[place.context, place.start]),
+                {scorer: positions[at] for scorer, positions in marks.items()},
+            )
+
+
+def _marks(reading: Reading, latent: Latent, scored: ScoredSet) -> dict[str, list[tuple[int, ...]]]:
+    """What each scorer that marks tokens had marked: the same draw as when it was asked."""
+    seed = seed_of(reading.task.seed, latent.coder, latent.index, "score", scored.rung)
+    found = {}
+    for name, identity in reading.run.record["scorers"].items():
+        if identity.get("kind") == "fuzzing":
+            found[name] = [passage.marks for passage in mark(scored, identity["threshold"], seed)]
+    return found
+
+
+def _status(row: ScoreRow) -> Status:
+    return row.status  # pyright: ignore[reportReturnType] (journals hold statuses only)
+
+
+def _own_interval(verdicts: Verdicts, metric: str, seed: int) -> tuple[float, float] | None:
+    labels = np.where(verdicts.answered, verdicts.label, np.nan)
+    known = verdicts.probability.astype(np.float64)
+    probabilities = known if np.isfinite(known[verdicts.answered]).all() else None
+    found = metrics.own_interval(verdicts.truth, labels, probabilities, metric=metric, draws=DRAWS, seed=seed)
+    return None if found is None else (found.low, found.high)
+
+
+def _explanation(arm: ExplanationArm, unit: Unit | None) -> ExplanationLine:
+    if unit is None:
+        words = constant(arm.control)
+        return ExplanationLine(arm_of(arm), words.text if isinstance(words, Explanation) else None, "ok")
+    if unit.status != "ok":
+        return ExplanationLine(arm_of(arm), None, unit.status, unit.result.get("message", ""))
+    return ExplanationLine(arm_of(arm), unit.result["text"], "ok", partner=unit.result.get("partner"))
+
+
+def _shown(drawn: LatentExamples) -> Iterator[ShownExample]:
+    for example in drawn.shown:
+        yield ShownExample(example.passage.tokens, example.activations, example.quantile)
+
+
+def _by_window(rows: Iterable[ScoreRow]) -> defaultdict[tuple[int, int], list[VerdictLine]]:
+    """Verdicts by (context, start)."""
+    found: defaultdict[tuple[int, int], list[VerdictLine]] = defaultdict(list)
+    for row in rows:
+        if (v := row.verdicts) is None:
+            continue
+        for context, start, label, probability, failure in zip(
+            v.context.tolist(),
+            v.start.tolist(),
+            v.label.tolist(),
+            v.probability.tolist(),
+            v.failure.tolist(),
+            strict=True,
+        ):
+            found[context, start].append(
+                VerdictLine(
+                    arm_of(row.arm),
+                    row.scoring.scorer,
+                    None if label < 0 else label,
+                    None if math.isnan(probability) else probability,
+                    FAILURES[failure - 1] if failure else "",
+                )
+            )
+    return found

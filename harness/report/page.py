@@ -1,0 +1,163 @@
+"""A report as one HTML file that needs nothing else: no network, no other file, no particular browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.report import figures, text, words
+from harness.report.data import Comparison, LatentReport, ReportData, ScoreLine, ScorerLine, SummaryRow
+from harness.report.payload import payload
+
+__all__ = ["render", "write"]
+
+_FILES = Path(__file__).parent / "page"
+# latents listed for readers without a script; more would only make the file large
+LISTED = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Board:
+    """The summary of one scorer: its rows in order, and their common scale."""
+
+    scorer: ScorerLine
+    primary: bool
+    rows: tuple[SummaryRow, ...]
+    controls: tuple[str, ...]
+    axis: figures.Axis
+
+    def mark(self, row: SummaryRow) -> Markup:
+        return figures.interval_mark(row, self.axis, self.scorer.chance)
+
+    def scale(self) -> Markup:
+        return figures.axis_marks(self.axis, self.scorer.chance)
+
+
+def render(data: ReportData) -> str:
+    """The whole page; the same data always give the same page."""
+    style, script = _read("report.css"), _read("report.js")
+    index, chunks = payload(data)
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            data=data,
+            header=data.header,
+            policy=_policy(style, script),
+            style=Markup(style),
+            script=Markup(script),
+            index=Markup(index),
+            chunks=[Markup(chunk) for chunk in chunks],
+            boards=list(_boards(data)),
+            comparisons=_comparisons(data),
+            histograms=[(scorer, figures.histograms(data, scorer)) for scorer in data.scorers],
+            curves=[panel for scorer in data.scorers if (panel := figures.curves(data, scorer)) is not None],
+            notices=[*words.model_free_lines(data.header.roles), *data.header.notes],
+            listed=[_listed(data, latent) for latent in data.latents[:LISTED]],
+        )
+    )
+
+
+def write(data: ReportData, path: Path) -> Path:
+    """Write the page into a file, its folder made where it is missing, and return the path."""
+    page = render(data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8", newline="\n")
+    return path
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_FILES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "figure": text.figure,
+        "span": text.span,
+        "count": text.count,
+        "duration": text.duration,
+        "metric": text.metric_name,
+        "conclusion": words.conclusion,
+        "evidence": words.evidence,
+        "status": lambda status: text.STATUS_WORDS.get(status, status),
+        "note": lambda arm: words.CONTROL_NOTES.get(arm.control or "", ""),
+    }
+    return environment
+
+
+def _finalize(value: Any) -> Any:
+    """Every string that enters the page is made visible first; autoescaping follows."""
+    return text.visible(value, breaks=True) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _policy(style: str, script: str) -> Markup:
+    """A content security policy that lets this page's own script and style run and nothing be fetched."""
+    rules = [
+        "default-src 'none'",
+        f"script-src '{_sha(script)}'",
+        f"style-src '{_sha(style)}'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    ]
+    return Markup("; ".join(rules))
+
+
+def _sha(content: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+
+
+def _read(name: str) -> str:
+    return (_FILES / name).read_text(encoding="utf-8")
+
+
+def _boards(data: ReportData) -> Iterator[_Board]:
+    primary = data.header.primary
+    for scorer in sorted(data.scorers, key=lambda s: s.name != primary.scorer):
+        rows = [
+            row
+            for row in data.summary
+            if row.scorer == scorer.name and row.metric == scorer.metric and row.rung == "random"
+        ]
+        if rows:
+            rows.sort(key=lambda row: (row.arm.control is not None, -(row.mean if row.mean is not None else -2)))
+            controls = tuple(dict.fromkeys(lift.control for row in rows for lift in row.lifts))
+            axis = figures.score_axis(rows, scorer.chance)
+            yield _Board(scorer, scorer.name == primary.scorer, tuple(rows), controls, axis)
+
+
+def _comparisons(data: ReportData) -> list[tuple[str, list[Comparison]]]:
+    """Comparisons by scorer, the primary one first."""
+    primary = data.header.primary.scorer
+    names = sorted(dict.fromkeys(c.scorer for c in data.comparisons), key=lambda name: name != primary)
+    return [(name, [c for c in data.comparisons if c.scorer == name]) for name in names]
+
+
+def _listed(data: ReportData, latent: LatentReport) -> Mapping[str, Any]:
+    """What a reader without a script sees of a latent."""
+    scores = {(line.arm, line.scorer): line for line in latent.scores if line.rung == "random"}
+    return {
+        "latent": latent,
+        "rows": [
+            (line, [_told(scores.get((line.arm, s.name)), s.metric) for s in data.scorers])
+            for line in latent.explanations
+        ],
+    }
+
+
+def _told(line: ScoreLine | None, metric: str) -> str:
+    if line is None:
+        return ""
+    return text.figure(line.metrics.get(metric)) if line.status == "ok" else text.STATUS_WORDS[line.status]

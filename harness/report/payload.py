@@ -1,0 +1,194 @@
+"""What the page's script reads: an index of all latents, and their examples in compressed chunks."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harness.report.data import (
+    Arm,
+    ExplanationLine,
+    LatentReport,
+    ReportData,
+    ScoredExample,
+    ScoreLine,
+    ShownExample,
+    VerdictLine,
+)
+from harness.report.text import METRIC_NAMES, STATUS_WORDS, metric_name, visible
+from harness.report.words import CONTROL_NOTES
+
+__all__ = ["CHUNK", "Payload", "pack", "payload"]
+
+# about as much JSON as a browser unpacks and parses without a noticeable wait
+CHUNK = 400_000
+
+Payload = tuple[str, tuple[str, ...]]
+
+
+def payload(data: ReportData) -> Payload:
+    """The index and the chunks, each JSON in gzip in base64, which no text in it can leave."""
+    chunks: list[str] = []
+    places: list[tuple[int, int]] = []
+    for number, members in enumerate(_chunks(data)):
+        places += [(number, position) for position in range(len(members))]
+        chunks.append(pack("[" + ",".join(members) + "]"))
+    return pack(_json(_index(data, places))), tuple(chunks)
+
+
+def pack(text: str) -> str:
+    """Text as base64 of gzip; the same text always gives the same characters."""
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
+def _chunks(data: ReportData) -> Iterator[list[str]]:
+    members: list[str] = []
+    size = 0
+    for latent in data.latents:
+        text = _json(_details(data, latent))
+        if members and size + len(text) > CHUNK:
+            yield members
+            members, size = [], 0
+        members.append(text)
+        size += len(text)
+    if members:
+        yield members
+
+
+def _index(data: ReportData, places: list[tuple[int, int]]) -> dict[str, Any]:
+    return {
+        "arms": [_arm(arm) for arm in data.arms],
+        "scorers": [
+            {"name": visible(s.name), "metric": visible(metric_name(s.metric)), "chance": s.chance}
+            for s in data.scorers
+        ],
+        "status": STATUS_WORDS,
+        "metrics": METRIC_NAMES,
+        "latents": [_row(data, latent, place) for latent, place in zip(data.latents, places, strict=True)],
+    }
+
+
+def _arm(arm: Arm) -> dict[str, Any]:
+    note = CONTROL_NOTES.get(arm.control or "", "")
+    return {"label": visible(arm.label), "control": arm.control is not None, "note": note}
+
+
+def _row(data: ReportData, latent: LatentReport, place: tuple[int, int]) -> dict[str, Any]:
+    scores = {(s.arm, s.scorer): s for s in latent.scores if s.rung == "random"}
+    explanations = {line.arm: line for line in latent.explanations}
+    return {
+        "coder": visible(latent.latent.coder),
+        "latent": latent.latent.index,
+        "hookpoint": visible(latent.hookpoint),
+        "rate": _short(latent.firing_rate),
+        "maximum": _short(latent.maximum),
+        "status": latent.status,
+        "explanations": [_explanation(explanations.get(arm)) for arm in data.arms],
+        "scores": [[_headline(scores.get((arm, s.name)), s.metric) for s in data.scorers] for arm in data.arms],
+        "failures": _failures(latent),
+        "at": place,
+    }
+
+
+def _explanation(line: ExplanationLine | None) -> list[Any] | None:
+    if line is None:
+        return None
+    text = None if line.text is None else visible(line.text, breaks=True)
+    return [text, line.status, visible(line.message), line.partner]
+
+
+def _headline(line: ScoreLine | None, metric: str) -> Any:
+    """`[value, low, high]`, `[value]`, the status where it failed, or None where it was not asked for."""
+    if line is None:
+        return None
+    if line.status != "ok":
+        return line.status
+    if not math.isfinite(line.metrics.get(metric, math.nan)):
+        return None
+    value = round(line.metrics[metric], 4)
+    return [value] if line.interval is None else [value, *(round(end, 4) for end in line.interval)]
+
+
+def _failures(latent: LatentReport) -> int:
+    """How many explanations, scores and verdicts of a latent failed; 1 where it was not asked about at all."""
+    explanations = sum(line.status != "ok" for line in latent.explanations)
+    scores = sum(line.status != "ok" for line in latent.scores)
+    verdicts = sum(line.failed for line in latent.scores if line.status == "ok")
+    return explanations + scores + verdicts + (latent.status != "ok")
+
+
+def _details(data: ReportData, latent: LatentReport) -> dict[str, Any]:
+    return {
+        "scores": [_score(data, line) for line in latent.scores],
+        "shown": [_shown(example) for example in latent.shown],
+        "scored": [_scored(data, example) for example in latent.scored],
+    }
+
+
+def _score(data: ReportData, line: ScoreLine) -> dict[str, Any]:
+    return {
+        "arm": data.arms.index(line.arm),
+        "scorer": visible(line.scorer),
+        "rung": visible(line.rung),
+        "status": line.status,
+        "message": visible(line.message),
+        "metrics": {visible(name): round(value, 4) for name, value in line.metrics.items() if math.isfinite(value)},
+        "n": [line.n_pos, line.n_neg, line.failed],
+    }
+
+
+def _shown(example: ShownExample) -> dict[str, Any]:
+    return {"p": _pieces(example.pieces), "a": _sparse(example), "q": example.quantile}
+
+
+def _scored(data: ReportData, example: ScoredExample) -> dict[str, Any]:
+    verdicts = {(verdict.arm, verdict.scorer): verdict for verdict in example.verdicts}
+    return {
+        "p": _pieces(example.pieces),
+        "a": _sparse(example),
+        "t": int(example.truth),
+        "q": example.quantile,
+        "r": visible(example.rung),
+        "m": _marks(example.marks),
+        "v": [[_verdict(verdicts.get((arm, s.name))) for arm in data.arms] for s in data.scorers],
+    }
+
+
+def _marks(marks: Mapping[str, tuple[int, ...]]) -> dict[str, list[int]]:
+    return {visible(scorer): list(positions) for scorer, positions in marks.items()}
+
+
+def _verdict(verdict: VerdictLine | None) -> Any:
+    """0 or 1, `[label, probability]`, the failure, or None where it was not asked for."""
+    if verdict is None:
+        return None
+    if verdict.label is None:
+        return visible(verdict.failure) or "unparsable"
+    if verdict.probability is None:
+        return int(verdict.label)
+    return [int(verdict.label), round(float(verdict.probability), 3)]
+
+
+def _pieces(pieces: tuple[str, ...]) -> list[str]:
+    return [visible(piece) for piece in pieces]
+
+
+def _sparse(example: ShownExample | ScoredExample) -> list[float]:
+    """Positions and activations in turn, where the latent fires."""
+    flat: list[float] = []
+    for position, value in enumerate(example.activations.tolist()):
+        if value > 0:
+            flat += [position, float(f"{value:.4g}")]
+    return flat
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)

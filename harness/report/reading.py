@@ -1,0 +1,95 @@
+"""A run being read: its rows and units, fetched once for all parts of a report."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from harness import metrics
+from harness.analysis.load import Run, ScoreRow
+from harness.errors import StoreError
+from harness.report.data import Arm, ScorerLine
+from harness.report.numbers import is_number
+from harness.runs.journal import Unit
+from harness.runs.units import ExplanationArm
+from harness.store import Store
+from harness.task import Task
+from harness.values import Latent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Reading", "arm_of"]
+
+
+class Reading:
+    """One run with what several parts of a report need of it."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    @cached_property
+    def task(self) -> Task:
+        """The task, as it was frozen."""
+        return Task.model_validate(dict(self.run.record["task"]))
+
+    @cached_property
+    def store(self) -> Store | None:
+        """The activation store, None where it is gone."""
+        try:
+            return self.run.store()
+        except StoreError:
+            return None
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """All scores as a table."""
+        return self.run.scores()
+
+    @cached_property
+    def explanations(self) -> list[tuple[ExplanationArm, int, Unit | None]]:
+        """Arm, latent and unit of every explanation."""
+        return list(self.run.explanation_units())
+
+    @cached_property
+    def rows(self) -> list[ScoreRow]:
+        """Every score."""
+        return list(self.run.score_rows())
+
+    @cached_property
+    def arms(self) -> tuple[Arm, ...]:
+        """Real arms, then controls."""
+        found = dict.fromkeys(arm_of(arm) for arm in self.run.arms)
+        return tuple(sorted(found, key=lambda arm: arm.control is not None))
+
+    @cached_property
+    def scorers(self) -> tuple[ScorerLine, ...]:
+        """The scorers in the task's order."""
+        names = dict.fromkeys(scoring.scorer for scoring in self.run.scoring)
+        return tuple(self._scorer(name) for name in names)
+
+    def _scorer(self, name: str) -> ScorerLine:
+        """A scorer by the primary metric, or the first other one that it has."""
+        own = self.frame[(self.frame["scorer"] == name) & (self.frame["status"] == "ok")]["metrics"].tolist()
+        preferred = dict.fromkeys((self.task.ranking.metric, *metrics.CHANCE))
+        metric = next((m for m in preferred if any(is_number(found.get(m)) for found in own)), self.task.ranking.metric)
+        return ScorerLine(name, metric, metrics.CHANCE.get(metric, 0.0))
+
+    @cached_property
+    def too_few(self) -> set[Latent]:
+        """Latents that could not be asked about."""
+        explained = {
+            Latent(arm.coder, latent)
+            for arm, latent, unit in self.explanations
+            if arm.control is None and unit is not None and unit.status == "too_few_examples"
+        }
+        return explained | {Latent(r.arm.coder, r.latent) for r in self.rows if r.status == "too_few_examples"}
+
+    def distinct(self) -> list[ScoreRow]:
+        """Rows by unit: arms whose explanations are equal share their scores."""
+        return list({row.unit.key: row for row in self.rows if row.unit is not None}.values())
+
+
+def arm_of(arm: ExplanationArm) -> Arm:
+    """The arm as a report names it, whatever the coder."""
+    return Arm(arm.explainer, arm.control)

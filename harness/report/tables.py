@@ -1,0 +1,109 @@
+"""A report's tables and curves over all latents."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from harness import metrics
+from harness.report.data import Arm, Comparison, Curve, CurvePoint, Lift, ScorerLine, SummaryRow
+from harness.report.numbers import finite, is_number, pair
+from harness.report.reading import Reading, arm_of
+from harness.scorers.verdicts import Verdicts
+
+__all__ = ["comparisons", "curves", "summary_rows"]
+
+
+def summary_rows(reading: Reading) -> Iterator[SummaryRow]:
+    """Arms by scorer with intervals and lifts."""
+    from harness.analysis.tables import summary
+
+    for scorer in _scored(reading):
+        table = summary(reading.frame, scorer.metric, scorer.name, seed=reading.task.seed)
+        for row in table.to_dict("records"):
+            yield _summary_row(row, scorer)
+
+
+def comparisons(reading: Reading) -> Iterator[Comparison]:
+    """Pairs of arms by scorer."""
+    from harness.analysis.compare import compare
+
+    margin = reading.task.ranking.margin
+    for scorer in _scored(reading):
+        table = compare(reading.frame, scorer.metric, scorer.name, margin=margin, seed=reading.task.seed)
+        for row in table.to_dict("records"):
+            yield _comparison(row, scorer, margin)
+
+
+def curves(reading: Reading) -> Iterator[Curve]:
+    """How often verdicts are right by quantile, for each scorer and arm that has any."""
+    found: defaultdict[tuple[Arm, str], list[Verdicts]] = defaultdict(list)
+    for row in reading.rows:
+        if row.scoring.rung == "random" and (verdicts := row.verdicts) is not None:
+            found[arm_of(row.arm), row.scoring.scorer].append(verdicts)
+    for scorer in reading.scorers:
+        for arm in reading.arms:
+            if verdicts := found.get((arm, scorer.name)):
+                yield Curve(arm, scorer.name, tuple(_points(verdicts, reading.task.seed)))
+
+
+def _scored(reading: Reading) -> list[ScorerLine]:
+    """The scorers with any row on the `random` rung."""
+    there = set(reading.frame[reading.frame["rung"] == "random"]["scorer"])
+    return [scorer for scorer in reading.scorers if scorer.name in there]
+
+
+def _summary_row(row: Mapping[Any, Any], scorer: ScorerLine) -> SummaryRow:
+    lifts = []
+    for control in [key[5:-4] for key in row if str(key).startswith("lift_") and str(key).endswith("_low")]:
+        difference = finite(row[f"lift_{control}"])
+        if difference is not None:
+            lifts.append(Lift(control, difference, pair(row, f"lift_{control}_low", f"lift_{control}_high")))
+    return SummaryRow(
+        Arm(_text(row["explainer"]), _text(row["control"])),
+        scorer.name,
+        scorer.metric,
+        finite(row["mean_at_chance"]),
+        pair(row, "mean_at_chance_low", "mean_at_chance_high"),
+        int(row["latents"]),
+        int(row["latents"]) - int(row["ok"]) + int(row["undefined"]),
+        finite(row["mean"]),
+        finite(row["worst"]),
+        lifts=tuple(lifts),
+    )
+
+
+def _comparison(row: Mapping[Any, Any], scorer: ScorerLine, margin: float) -> Comparison:
+    return Comparison(
+        Arm(_text(row["explainer_a"]), _text(row["control_a"])),
+        Arm(_text(row["explainer_b"]), _text(row["control_b"])),
+        scorer.name,
+        scorer.metric,
+        row["outcome"],
+        finite(row["difference"]),
+        pair(row, "low", "high"),
+        finite(row["p_adjusted"]),
+        int(row["n"]),
+        margin,
+        finite(row["detectable"]),
+        int(row["needed"]) if is_number(row["needed"]) else None,
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _points(verdicts: Sequence[Verdicts], seed: int) -> Iterator[CurvePoint]:
+    """Shares of right verdicts, latent by latent, at each quantile and on silent windows."""
+    for quantile in sorted({int(q) for v in verdicts for q in v.quantile}):
+        chosen = [(v, (v.quantile == quantile) & v.answered) for v in verdicts]
+        right = [(v.label == v.truth)[which] for v, which in chosen if which.any()]
+        if right:
+            shares = np.array([found.mean() for found in right])
+            interval = metrics.mean_interval(shares, seed=seed)
+            ends = None if interval is None else (interval.low, interval.high)
+            yield CurvePoint(quantile or None, float(shares.mean()), sum(map(len, right)), ends)

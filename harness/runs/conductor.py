@@ -1,0 +1,328 @@
+"""The conductor: explains and scores latents concurrently and journals every unit as it is done."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+import anyio
+import numpy as np
+
+from harness.errors import AccountError, Drained
+from harness.examples.draw import LatentExamples, draw
+from harness.runs.journal import Journal, Unit
+from harness.runs.progress import Progress
+from harness.runs.stop import Stop
+from harness.runs.units import (
+    ExplanationArm,
+    Plan,
+    ScoreArm,
+    constant,
+    explanation_key,
+    score_key,
+    shuffled_key,
+)
+from harness.scorers.base import Scored
+from harness.store import CoderReader
+from harness.task import Task
+from harness.values import Explanation, Failure, Latent, ScoredSet, Status, Usage, digest, seed_of
+
+__all__ = ["RETRYABLE", "Conductor"]
+
+# failures for a passing reason: done again when the run is resumed
+RETRYABLE: frozenset[Status] = frozenset({"provider_error", "over_budget"})
+# a shuffled explanation comes from a latent whose decoder direction is not nearly the same
+_UNLIKE = 0.3
+
+
+@dataclass
+class Conductor:
+    """Works on the latents of one run.
+
+    `latents` are the chosen ones by coder, in the seeded order; `retry_failed` does failed units again that were
+    paid for. Once `stop` is wished or an account fails nothing new is asked: what is in flight is finished, and
+    `run` returns.
+    """
+
+    task: Task
+    plan: Plan
+    journal: Journal
+    coders: Mapping[str, CoderReader]
+    latents: Mapping[str, Sequence[int]]
+    progress: Progress
+    stop: Stop
+    retry_failed: bool = False
+    stopped_by: AccountError | None = None
+    statuses: Counter[Status] = field(default_factory=Counter)
+    _flying: dict[str, _Shared] = field(default_factory=dict)
+    _position: dict[Latent, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for coder, indexes in self.latents.items():
+            self._position.update({Latent(coder, index): at for at, index in enumerate(indexes)})
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing new is asked."""
+        return self.stop.wished or self.stopped_by is not None
+
+    async def run(self) -> None:
+        """Do every unit that is not done yet."""
+        work = iter([Latent(coder, index) for coder, indexes in self.latents.items() for index in indexes])
+        async with anyio.create_task_group() as group:
+            for _ in range(self.task.limits.latents):
+                group.start_soon(self._worker, work)
+
+    async def _worker(self, work: Iterator[Latent]) -> None:
+        for latent in work:
+            if self.draining:
+                return
+            try:
+                await self._latent(latent)
+                self.progress.latent()
+            except Drained:
+                return
+            except AccountError as error:
+                self.stopped_by = self.stopped_by or error
+                return
+
+    async def _latent(self, latent: Latent) -> None:
+        examples = functools.cache(functools.partial(self._draw, latent))
+        arms = (*self.plan.real_arms(latent.coder), *self.plan.control_arms(latent.coder))
+        await _together([functools.partial(self._arm, arm, latent, examples) for arm in arms])
+
+    async def _arm(self, arm: ExplanationArm, latent: Latent, examples: Callable[[], _Drawn]) -> None:
+        explanation = await self._explanation(arm, latent, examples)
+        if isinstance(explanation, Failure):
+            return
+        scoring = self.plan.scoring(latent.coder)
+        await _together([functools.partial(self._score, s, latent, explanation, examples) for s in scoring])
+
+    # explanations
+
+    async def _explanation(
+        self, arm: ExplanationArm, latent: Latent, examples: Callable[[], _Drawn]
+    ) -> Explanation | Failure | None:
+        if arm.control in ("none", "generic"):
+            drawn = examples()
+            return drawn if isinstance(drawn, Failure) else constant(arm.control)
+        if arm.control == "shuffled":
+            key = shuffled_key(arm, latent.index, self._following(latent, 1).index)
+            do = functools.partial(self._shuffle, arm, latent, key)
+        else:
+            key = explanation_key(arm, latent.index)
+            do = functools.partial(self._explain, arm, latent, key, examples)
+        return explanation_of(await self._once(key, do))
+
+    async def _explain(self, arm: ExplanationArm, latent: Latent, key: str, examples: Callable[[], _Drawn]) -> Unit:
+        drawn = examples()
+        if isinstance(drawn, Failure):
+            return explanation_unit(key, arm, latent, drawn)
+        assert arm.explainer is not None
+        seed = seed_of(self.task.seed, latent.coder, latent.index, "explain")
+        explained = await self.plan.explainers[arm.explainer].explain(drawn, seed)
+        unit = explanation_unit(key, arm, latent, explained.explanation, explained.replies, explained.usage)
+        return replace(unit, result={**unit.result, "examples": dict(drawn.counts)})
+
+    async def _shuffle(self, arm: ExplanationArm, latent: Latent, key: str) -> Unit:
+        """The explanation of the next latent in the cycle that has one and is unlike this latent."""
+        own = next(a for a in self.plan.real_arms(latent.coder) if a.explainer == arm.explainer)
+        for step in range(1, len(self.latents[latent.coder])):
+            partner = self._following(latent, step)
+            if self._alike(latent, partner):
+                continue
+            examples = functools.cache(functools.partial(self._draw, partner))
+            explanation = await self._explanation(own, partner, examples)
+            if isinstance(explanation, Explanation):
+                return explanation_unit(key, arm, latent, explanation, partner=partner.index)
+        return explanation_unit(key, arm, latent, Failure("no_partner", "no other latent has an explanation to swap"))
+
+    def _following(self, latent: Latent, step: int) -> Latent:
+        cycle = self.latents[latent.coder]
+        return Latent(latent.coder, cycle[(self._position[latent] + step) % len(cycle)])
+
+    def _alike(self, latent: Latent, other: Latent) -> bool:
+        decoder = self.coders[latent.coder].decoder
+        if decoder is None:
+            return False
+        one, two = decoder[latent.index].astype(np.float64), decoder[other.index].astype(np.float64)
+        norms = float(np.linalg.norm(one) * np.linalg.norm(two))
+        return norms > 0 and float(one @ two) / norms >= _UNLIKE
+
+    # scores
+
+    async def _score(
+        self, arm: ScoreArm, latent: Latent, explanation: Explanation | None, examples: Callable[[], _Drawn]
+    ) -> None:
+        key = score_key(arm, latent.index, explanation)
+        await self._once(key, functools.partial(self._ask_scorer, arm, latent, key, explanation, examples))
+
+    async def _ask_scorer(
+        self,
+        arm: ScoreArm,
+        latent: Latent,
+        key: str,
+        explanation: Explanation | None,
+        examples: Callable[[], _Drawn],
+    ) -> Unit:
+        drawn = examples()
+        if isinstance(drawn, Failure):
+            return Unit(key, arm.digest, latent.index, drawn.status, {"message": drawn.message})
+        scored_set = _rung(drawn, arm.rung)
+        if isinstance(scored_set, Failure):
+            return Unit(key, arm.digest, latent.index, scored_set.status, {"message": scored_set.message})
+        seed = seed_of(self.task.seed, latent.coder, latent.index, "score", arm.rung)
+        scored = await self.plan.scorers[arm.scorer].score(explanation, scored_set, seed)
+        return score_unit(key, arm, latent, scored)
+
+    # shared
+
+    def _draw(self, latent: Latent) -> _Drawn:
+        coder, least = self.coders[latent.coder], self.task.latents.min_examples
+        return draw(coder, latent.index, self.task.examples, self.task.seed, min_examples=least)
+
+    async def _once(self, key: str, do: Callable[[], Awaitable[Unit]]) -> Unit:
+        """The unit of a key: from the journal, from whoever is at it, or done now and committed."""
+        unit = self.journal.unit(key)
+        if unit is not None and not self._again(unit):
+            self._count(unit)
+            return unit
+        if key in self._flying:
+            unit = await self._flying[key].wait()
+            self._count(unit)
+            return unit
+        if self.draining:
+            raise Drained("the run is stopping")
+        if unit is not None and not unit.pending:
+            await self.journal.forget(unit.replies)
+        shared = self._flying[key] = _Shared()
+        try:
+            unit = await do()
+            # a unit rests on replies that are paid for: once it is there, only its commit may end
+            with anyio.CancelScope(shield=True):
+                await self.journal.finish(unit)
+            shared.give(unit)
+        except BaseException as error:
+            shared.fail(error)
+            raise
+        finally:
+            del self._flying[key]
+        self._count(unit)
+        return unit
+
+    def _again(self, unit: Unit) -> bool:
+        return unit.pending or (self.retry_failed and unit.status != "ok")
+
+    def _count(self, unit: Unit) -> None:
+        self.statuses[unit.status] += 1
+        self.progress.unit(unit.status)
+
+
+_Drawn = LatentExamples | Failure
+
+
+class _Shared:
+    """A unit that somebody is at and others wait for."""
+
+    def __init__(self) -> None:
+        self._done = anyio.Event()
+        self._unit: Unit | None = None
+        self._error: Exception | None = None
+
+    def give(self, unit: Unit) -> None:
+        self._unit = unit
+        self._done.set()
+
+    def fail(self, error: BaseException) -> None:
+        self._error = error if isinstance(error, Exception) else Drained("the run is stopping")
+        self._done.set()
+
+    async def wait(self) -> Unit:
+        await self._done.wait()
+        if self._error is not None:
+            raise self._error
+        assert self._unit is not None
+        return self._unit
+
+
+async def _together(tasks: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Run all; one that must stop does not cancel the others, whose requests are paid for."""
+    stopped: list[AccountError | Drained] = []
+
+    async def one(task: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await task()
+        except (AccountError, Drained) as error:
+            stopped.append(error)
+
+    async with anyio.create_task_group() as group:
+        for task in tasks:
+            group.start_soon(one, task)
+    # an account's error says more than the draining that it set off
+    for error in sorted(stopped, key=lambda found: isinstance(found, Drained)):
+        raise error
+
+
+def _rung(examples: LatentExamples, rung: str) -> ScoredSet | Failure:
+    for scored in examples.scored:
+        if scored.rung == rung:
+            return scored
+    return Failure("too_few_examples", f'rung "{rung}" has too few examples of latent {examples.latent.index}')
+
+
+def explanation_unit(
+    key: str,
+    arm: ExplanationArm,
+    latent: Latent,
+    answer: Explanation | Failure,
+    replies: tuple[str, ...] = (),
+    usage: Usage | None = None,
+    partner: int | None = None,
+) -> Unit:
+    """An explanation, or why there is none, as a unit."""
+    paid = {"usage": asdict(usage)} if usage is not None else {}
+    if isinstance(answer, Failure):
+        result = {"message": answer.message, **paid}
+        return Unit(key, arm.digest, latent.index, answer.status, result, None, replies, answer.status in RETRYABLE)
+    result = {"text": answer.text, "rule": answer.rule, **paid, **({} if partner is None else {"partner": partner})}
+    return Unit(key, arm.digest, latent.index, "ok", result, None, replies)
+
+
+def explanation_of(unit: Unit) -> Explanation | Failure:
+    """What `explanation_unit` wrote."""
+    if unit.status == "ok":
+        return Explanation(unit.result["text"], unit.result["rule"])
+    return Failure(unit.status, unit.result["message"])
+
+
+def score_unit(key: str, arm: ScoreArm, latent: Latent, scored: Scored) -> Unit:
+    """A score as a unit; it stands on the verdicts that are there, at least half of them for each truth.
+
+    With fewer it is a failure of the commonest reason. It is pending while any verdict is missing for a passing
+    reason.
+    """
+    verdicts = scored.verdicts
+    failures = verdicts.failures()
+    truth = verdicts.truth.astype(bool)
+    enough = all(
+        2 * int(verdicts.answered[truth == side].sum()) >= int((truth == side).sum()) for side in (True, False)
+    )
+    status: Status = "ok" if enough or not failures else failures.most_common(1)[0][0]
+    result = {"metrics": dict(scored.metrics), "failures": dict(failures), "usage": asdict(scored.usage)}
+    return Unit(
+        key,
+        arm.digest,
+        latent.index,
+        status,
+        result,
+        verdicts.pack(),
+        scored.replies,
+        any(reason in RETRYABLE for reason in failures),
+    )
+
+
+def result_hash(unit: Unit) -> str:
+    """A hash of what a unit found, for telling two runs apart: status, result and verdicts."""
+    return digest([unit.status, unit.result, None if unit.verdicts is None else unit.verdicts.hex()])

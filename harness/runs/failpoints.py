@@ -1,0 +1,31 @@
+"""Fail points: places where a test can have the process killed, to prove that nothing paid for is lost.
+
+`LATENT_HARNESS_FAILPOINT=reply-committed:3` kills the process, as `kill -9` would, when it passes the point named
+`reply-committed` for the third time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import Counter
+
+__all__ = ["POINTS", "VARIABLE", "passing"]
+
+POINTS = ("intent-written", "reply-received", "reply-committed", "unit-committed")
+VARIABLE = "LATENT_HARNESS_FAILPOINT"
+
+_passed: Counter[str] = Counter()
+_lock = threading.Lock()
+
+
+def passing(point: str) -> None:
+    """Say that a point is passed; kills this process if the environment asks for it."""
+    name, _, count = os.environ.get(VARIABLE, "").partition(":")
+    if name != point:
+        return
+    with _lock:
+        _passed[point] += 1
+        if _passed[point] == int(count or 1):
+            os.kill(os.getpid(), signal.SIGKILL)

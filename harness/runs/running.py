@@ -1,0 +1,186 @@
+"""A run from its task to a finished directory: check, collect, choose latents, conduct, account for what failed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.clients import Limits, assemble
+from harness.clients.models import Models
+from harness.errors import StoreError
+from harness.runs.conductor import Conductor
+from harness.runs.directory import JOURNAL, freeze, held
+from harness.runs.journal import Journal
+from harness.runs.progress import Progress, Silent
+from harness.runs.selection import choose
+from harness.runs.stop import Stop
+from harness.runs.units import Plan, make_plan
+from harness.store import Store
+from harness.subject.collect import collect, read_figures, store_config
+from harness.subject.worker import Caller, worker
+from harness.task import Task
+from harness.values import Status
+
+__all__ = ["Outcome", "conduct", "default_directory", "open_store"]
+
+# where collected stores lie, under the working directory; runs of equal settings share one
+_STORES = Path("stores")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: units by status, and what stopped it, if anything did, in one sentence."""
+
+    directory: Path
+    statuses: Mapping[Status, int]
+    stopped_by: str | None = None
+    interrupted: bool = False
+
+    @property
+    def failures(self) -> dict[Status, int]:
+        """Units that failed, by reason."""
+        return {status: count for status, count in sorted(self.statuses.items()) if status != "ok"}
+
+
+def default_directory(task: Task) -> Path:
+    """Where a task's run goes unless told otherwise: `runs/<name>` under the working directory."""
+    return Path("runs") / task.name
+
+
+async def conduct(
+    task: Task,
+    directory: Path,
+    *,
+    limit: int | None = None,
+    retry_failed: bool = False,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Outcome:
+    """Do a task, or finish it: everything that is already in the directory's journal is left as it is.
+
+    Raises:
+        UserError: the task or something that it names is wrong; nothing was spent then.
+    """
+    stop = stop or Stop()
+    progress = progress or Silent()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(stop.scope)
+        await _check(task)
+        stack.enter_context(held(directory))
+        store = await open_store(task, progress, stop)
+        if store is None:
+            return Outcome(directory, {}, interrupted=True)
+        journal = await stack.enter_async_context(Journal(directory / JOURNAL))
+        limits = Limits()
+        models = Models(
+            task.model, lambda client: assemble(client, journal, limits=limits, stopping=lambda: conductor.draining)
+        )
+        stack.push_async_callback(models.aclose)
+        plan = make_plan(task, models, store.id)
+        coders = {coder.name: store.coder(coder.name) for coder in task.coder}
+        latents = {name: choose(task, coder, limit) for name, coder in coders.items()}
+        conductor = Conductor(task, plan, journal, coders, latents, progress, stop, retry_failed)
+        record, changed = freeze(directory, journal, _record(task, store, plan, models, latents))
+        for line in changed:
+            progress.note(f"changed since the last run here: {line}")
+        await journal.begin(record, _descriptions(plan))
+        progress.begin(sum(map(len, latents.values())), _units(plan, latents))
+        await conductor.run()
+        stopped = None if conductor.stopped_by is None else str(conductor.stopped_by)
+        return Outcome(directory, dict(conductor.statuses), stopped, interrupted=stop.wished)
+    # only a cancelled scope, left early, comes here
+    return Outcome(directory, {}, interrupted=True)
+
+
+async def _check(task: Task) -> None:
+    """Everything in a task that can be wrong before anything is loaded or spent."""
+    models = Models(task.model, lambda client: client)
+    try:
+        make_plan(task, models, "")
+    finally:
+        await models.aclose()
+
+
+async def open_store(task: Task, progress: Progress, stop: Stop) -> Store | None:
+    """The store that the task names, or that fits it, collected if need be; None if that was stopped."""
+    if task.store is not None:
+        return _named_store(task)
+    subject = task.subject
+    assert subject is not None
+
+    def work(caller: Caller) -> Store:
+        def tell(done: int, total: int) -> None:
+            caller.check()
+            if stop.wished:
+                raise _StoppedCollecting
+            progress.collecting(done, total)
+
+        folder = _STORES / store_config(subject, task.coder, task.base)[:16]
+        return collect(subject, task.coder, folder, tell, task.base)
+
+    try:
+        return await worker(subject.device).call(work)
+    except _StoppedCollecting:
+        return None
+
+
+def _named_store(task: Task) -> Store:
+    assert task.store is not None
+    path = task.base / task.store.path
+    store = Store.open(path)
+    for coder in task.coder:
+        if coder.name not in store.coder_names:
+            known = ", ".join(store.coder_names)
+            raise StoreError(f"{task.source}: coder.{coder.name}: the store {path} has no such coder; it has: {known}")
+    return store
+
+
+class _StoppedCollecting(BaseException):
+    """The wish to stop, carried out of the thread that collects."""
+
+
+def _record(task: Task, store: Store, plan: Plan, models: Models, latents: Mapping[str, list[int]]) -> dict[str, Any]:
+    """All that decides or describes the results, JSON-able, for the journal and the frozen task."""
+    figures = {name: asdict(found) for name, found in read_figures(store).items()}
+    return {
+        "task": task.model_dump(mode="json"),
+        "source": task.source,
+        "ranking": task.ranking.model_dump(mode="json"),
+        "store": {"id": store.id, "path": str(store.path.resolve()), "tokens": store.n_tokens, "figures": figures},
+        "explanation_arms": [asdict(arm) for arm in plan.explanation_arms],
+        "score_arms": [asdict(arm) for arm in plan.score_arms],
+        "explainers": {name: dict(explainer.identity) for name, explainer in plan.explainers.items()},
+        "scorers": {name: dict(scorer.identity) for name, scorer in plan.scorers.items()},
+        "latents": dict(latents),
+        "model_free": models.model_free(),
+        "versions": _versions(),
+    }
+
+
+def _descriptions(plan: Plan) -> dict[str, dict[str, Any]]:
+    return {arm.digest: asdict(arm) for arm in (*plan.explanation_arms, *plan.score_arms)}
+
+
+def _units(plan: Plan, latents: Mapping[str, list[int]]) -> int:
+    """How many units there are if everything can be explained."""
+    per_latent = {
+        coder: sum(arm.control not in ("none", "generic") for arm in plan.explanation_arms if arm.coder == coder)
+        + sum(arm.coder == coder for arm in plan.explanation_arms) * len(plan.scoring(coder))
+        for coder in latents
+    }
+    return sum(per_latent[coder] * len(chosen) for coder, chosen in latents.items())
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("latent-harness", "torch", "transformers", "nnsight", "openai", "anthropic", "numpy", "scipy"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,127 @@
+"""One latent, looked at closely: its windows, the exact prompts, the raw replies and the verdicts."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.clients import Limits, assemble
+from harness.clients.models import Models
+from harness.clients.observing import Observing
+from harness.clients.protocol import Client, Reply, Request
+from harness.errors import TaskError
+from harness.examples.draw import LatentExamples, draw
+from harness.explainers.base import Explained
+from harness.runs.directory import JOURNAL, held
+from harness.runs.journal import Journal
+from harness.runs.progress import Progress
+from harness.runs.running import open_store
+from harness.runs.stop import Stop
+from harness.runs.units import Plan, make_plan
+from harness.scorers.base import Scored
+from harness.task import Task
+from harness.values import Explanation, Failure, ScoredSet, seed_of
+
+__all__ = ["Attempt", "Exchange", "Judged", "attempt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and its reply."""
+
+    model: str
+    request: Request
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a scorer said of one rung's examples, with what it was asked."""
+
+    scorer: str
+    examples: ScoredSet
+    scored: Scored
+    exchanges: tuple[Exchange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One explainer's attempt at a latent."""
+
+    explainer: str
+    explained: Explained
+    exchanges: tuple[Exchange, ...]
+    judged: tuple[Judged, ...]
+
+
+async def attempt(
+    task: Task, latent: int, coder: str | None, directory: Path, progress: Progress
+) -> tuple[LatentExamples | Failure, list[Attempt]]:
+    """Explain and score one latent with every explainer and scorer of a task.
+
+    Replies are kept in the directory's journal, so that trying again costs only what changed; no unit is written.
+
+    Raises:
+        UserError: the task, the coder's name or the latent is wrong.
+    """
+    name = coder or task.coder[0].name
+    if name not in {known.name for known in task.coder}:
+        raise TaskError(
+            f"--coder {name}: no [[coder]] has that name; there are: {', '.join(c.name for c in task.coder)}"
+        )
+    async with AsyncExitStack() as stack:
+        stack.enter_context(held(directory))
+        store = await open_store(task, progress, Stop())
+        assert store is not None
+        reader = store.coder(name)
+        if latent >= reader.n_latents:
+            raise TaskError(f"--latent {latent}: coder {name} has latents 0 to {reader.n_latents - 1}")
+        journal = await stack.enter_async_context(Journal(directory / JOURNAL))
+        seen: list[Exchange] = []
+        limits = Limits()
+
+        def wrap(client: Client) -> Client:
+            layered = assemble(client, journal, limits=limits)
+            return Observing(layered, lambda request, reply: seen.append(Exchange(client.name, request, reply)))
+
+        models = Models(task.model, wrap)
+        stack.push_async_callback(models.aclose)
+        plan = make_plan(task, models, store.id)
+        examples = draw(reader, latent, task.examples, task.seed, min_examples=task.latents.min_examples)
+        if isinstance(examples, Failure):
+            return examples, []
+        return examples, [await _attempt(task, plan, explainer, examples, seen) for explainer in plan.explainers]
+
+
+async def _attempt(task: Task, plan: Plan, name: str, examples: LatentExamples, seen: list[Exchange]) -> Attempt:
+    latent = examples.latent
+    seen.clear()
+    seed = seed_of(task.seed, latent.coder, latent.index, "explain")
+    explained = await plan.explainers[name].explain(examples, seed)
+    made = Attempt(name, explained, tuple(seen), ())
+    if isinstance(explained.explanation, Failure):
+        return made
+    judged = [
+        await _judge(task, plan, arm.scorer, scored_set, explained.explanation, examples, seen)
+        for arm in plan.scoring(latent.coder)
+        for scored_set in examples.scored
+        if scored_set.rung == arm.rung
+    ]
+    return replace(made, judged=tuple(judged))
+
+
+async def _judge(
+    task: Task,
+    plan: Plan,
+    scorer: str,
+    scored_set: ScoredSet,
+    explanation: Explanation,
+    examples: LatentExamples,
+    seen: list[Exchange],
+) -> Judged:
+    seen.clear()
+    latent = examples.latent
+    seed = seed_of(task.seed, latent.coder, latent.index, "score", scored_set.rung)
+    scored = await plan.scorers[scorer].score(explanation, scored_set, seed)
+    return Judged(scorer, scored_set, scored, tuple(seen))

@@ -1,0 +1,177 @@
+"""A task's arms and units of work with their keys; pure: nothing is drawn, rendered or asked here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import registry
+from harness.clients.models import Models
+from harness.explainers.base import Explainer
+from harness.scorers.base import Scorer
+from harness.task import ExplainerSettings, ScorerSettings, Task, validated
+from harness.values import Explanation, digest, seed_of
+
+__all__ = [
+    "GENERIC",
+    "ExplanationArm",
+    "Plan",
+    "ScoreArm",
+    "constant",
+    "explanation_key",
+    "latent_order",
+    "make_plan",
+    "score_key",
+    "shuffled_key",
+]
+
+# raised when the same task would give other results than before
+_VERSION = 1
+
+GENERIC = Explanation("Various unrelated words and phrases in ordinary text.")
+
+
+@dataclass(frozen=True, slots=True)
+class ExplanationArm:
+    """One explainer or control on one coder; `explainer` is None for controls that need no explainer."""
+
+    explainer: str | None
+    control: str | None
+    coder: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreArm:
+    """One scorer on one rung of one coder."""
+
+    scorer: str
+    model: str | None
+    prompt: str
+    rung: str
+    coder: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The explainers and scorers of a task, checked and ready, with their arms."""
+
+    explainers: Mapping[str, Explainer]
+    scorers: Mapping[str, Scorer]
+    explanation_arms: tuple[ExplanationArm, ...]
+    score_arms: tuple[ScoreArm, ...]
+
+    def real_arms(self, coder: str) -> tuple[ExplanationArm, ...]:
+        """The explainers' own arms on a coder."""
+        return tuple(arm for arm in self.explanation_arms if arm.coder == coder and arm.control is None)
+
+    def control_arms(self, coder: str) -> tuple[ExplanationArm, ...]:
+        """The controls on a coder."""
+        return tuple(arm for arm in self.explanation_arms if arm.coder == coder and arm.control is not None)
+
+    def scoring(self, coder: str) -> tuple[ScoreArm, ...]:
+        """The scorers' arms on a coder."""
+        return tuple(arm for arm in self.score_arms if arm.coder == coder)
+
+
+def make_plan(task: Task, models: Models, store_id: str) -> Plan:
+    """Check every kind's settings, connect the models and load the prompts; no network, no spending.
+
+    `store_id` may be empty to check a task before there is a store.
+
+    Raises:
+        UserError: a kind, setting, model, prompt or key is wrong.
+    """
+    explainers = {s.name: _explainer(s, models, task) for s in task.explainer}
+    scorers = {s.name: _scorer(s, models, task) for s in task.scorer}
+    coders = [coder.name for coder in task.coder]
+    explaining = [arm for coder in coders for arm in _explaining(task, explainers, store_id, coder)]
+    scoring = [arm for coder in coders for arm in _scoring(task, scorers, store_id, coder)]
+    return Plan(explainers, scorers, tuple(explaining), tuple(scoring))
+
+
+def latent_order(seed: int, coder: str, n_latents: int) -> NDArray[np.int64]:
+    """All latents of a coder in the seeded order: `[latents]`, the same prefix for every sample size."""
+    start = np.uint64(seed_of(seed, coder, "latents"))
+    with np.errstate(over="ignore"):  # the mixing is arithmetic modulo 2 ** 64
+        mixed = np.arange(n_latents, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + start
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    return np.argsort(mixed, kind="stable")
+
+
+def explanation_key(arm: ExplanationArm, latent: int) -> str:
+    """The key of one explanation."""
+    return digest([arm.digest, latent])
+
+
+def shuffled_key(arm: ExplanationArm, latent: int, following: int) -> str:
+    """The key of one shuffled explanation: also of which latent comes next in the cycle."""
+    return digest([arm.digest, latent, following])
+
+
+def score_key(arm: ScoreArm, latent: int, explanation: Explanation | None) -> str:
+    """The key of one score: equal explanations are scored once."""
+    return digest([arm.digest, latent, None if explanation is None else explanation.identity()])
+
+
+def constant(control: str | None) -> Explanation | None:
+    """The explanation of a control whose words are the same for every latent: `generic`, or None for `none`."""
+    return GENERIC if control == "generic" else None
+
+
+def _explainer(settings: ExplainerSettings, models: Models, task: Task) -> Explainer:
+    kind = registry.load("explainers", settings.kind)
+    where = f"{task.source}: explainer.{settings.name}"
+    return kind(validated(kind.Settings, settings.options, where), models, task.base)
+
+
+def _scorer(settings: ScorerSettings, models: Models, task: Task) -> Scorer:
+    kind = registry.load("scorers", settings.kind)
+    where = f"{task.source}: scorer.{settings.name}"
+    return kind(validated(kind.Settings, settings.options, where), models, task.base)
+
+
+def _drawing(task: Task, part: str) -> dict[str, Any]:
+    """What decides the examples of a part (`shown` or `scored`): no rung changes another rung's examples."""
+    examples = task.examples.model_dump(mode="json")
+    drawn = {key: value for key, value in examples[part].items() if key != "rungs"}
+    return {"window": examples["window"], "split": examples["split"], part: drawn, "seed": task.seed}
+
+
+def _explaining(task: Task, explainers: Mapping[str, Explainer], store_id: str, coder: str) -> list[ExplanationArm]:
+    arms = []
+    for name, explainer in explainers.items():
+        parts = [_VERSION, "explanation", dict(explainer.identity), _drawing(task, "shown"), store_id, coder]
+        # scored windows decide which shown ones are dropped as near copies
+        own = digest([*parts, _drawing(task, "scored"), task.latents.min_examples])
+        arms.append(ExplanationArm(name, None, coder, own))
+        if "shuffled" in task.controls:
+            arms.append(ExplanationArm(name, "shuffled", coder, digest([_VERSION, "shuffled", own])))
+    arms += [
+        ExplanationArm(None, control, coder, digest([_VERSION, control]))
+        for control in task.controls
+        if control != "shuffled"
+    ]
+    return arms
+
+
+def _scoring(task: Task, scorers: Mapping[str, Scorer], store_id: str, coder: str) -> list[ScoreArm]:
+    return [
+        ScoreArm(
+            name,
+            scorer.models[0] if scorer.models else None,
+            scorer.prompt,
+            rung,
+            coder,
+            digest([_VERSION, "score", dict(scorer.identity), rung, _drawing(task, "scored"), store_id, coder]),
+        )
+        for name, scorer in scorers.items()
+        for rung in task.examples.scored.rungs
+    ]

@@ -1,0 +1,30 @@
+"""Detection: in which passages is the latent active? (paper section 5)"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.clients.models import Models
+from harness.questions.kinds import Detect
+from harness.scorers.base import Scored
+from harness.scorers.judging import Judge, JudgeSettings
+from harness.values import Explanation, ScoredSet
+
+__all__ = ["Detection"]
+
+
+class Detection:
+    """Shows plain passages and asks which of them activate the latent."""
+
+    Settings = JudgeSettings
+
+    def __init__(self, settings: JudgeSettings, models: Models, base: Path) -> None:
+        self._judge = Judge("detect", settings, models, base)
+        self.models = (settings.model,)
+        self.prompt = self._judge.prompt
+        self.identity = {"kind": "detection", **self._judge.identity}
+
+    async def score(self, explanation: Explanation | None, examples: ScoredSet, seed: int) -> Scored:
+        """Judge one explanation on one rung's examples."""
+        passages = [example.passage for example in examples.examples]
+        return await self._judge.judge(explanation, examples.examples, passages, Detect, seed)

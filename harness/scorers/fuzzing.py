@@ -1,0 +1,41 @@
+"""Fuzzing: in which passages are all marked tokens right? (paper section 5)"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from harness.clients.models import Models
+from harness.examples.marks import mark
+from harness.questions.kinds import Fuzz
+from harness.scorers.base import Scored
+from harness.scorers.judging import Judge, JudgeSettings
+from harness.values import Explanation, ScoredSet
+
+__all__ = ["Fuzzing"]
+
+
+class Fuzzing:
+    """Shows passages with marked tokens, right ones or copied patterns, and asks where all marks are right."""
+
+    class Settings(JudgeSettings):
+        """Keys of a `[[scorer]]` of kind `fuzzing`.
+
+        `threshold` is the share of a window's largest activation that a token needs to be marked.
+        """
+
+        threshold: Annotated[float, Field(gt=0, le=1)] = 0.3
+
+    def __init__(self, settings: Fuzzing.Settings, models: Models, base: Path) -> None:
+        self._judge = Judge("fuzz", settings, models, base)
+        self._threshold = settings.threshold
+        self.models = (settings.model,)
+        self.prompt = self._judge.prompt
+        self.identity = {"kind": "fuzzing", "threshold": settings.threshold, **self._judge.identity}
+
+    async def score(self, explanation: Explanation | None, examples: ScoredSet, seed: int) -> Scored:
+        """Judge one explanation on one rung's examples."""
+        passages = mark(examples, self._threshold, seed)
+        return await self._judge.judge(explanation, examples.examples, passages, Fuzz, seed)

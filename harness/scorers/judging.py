@@ -1,0 +1,111 @@
+"""What detection and fuzzing share: passages asked about in small batches, a 0 or 1 for each (paper section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness import metrics
+from harness.clients.ask import Asked, ask
+from harness.clients.models import Models
+from harness.errors import AccountError, Drained
+from harness.questions.kinds import Judgement, Question
+from harness.questions.prompts import load_variant
+from harness.scorers.base import Scored
+from harness.scorers.verdicts import Verdicts
+from harness.values import Example, Explanation, Failure, FailureStatus, Passage, Usage
+
+__all__ = ["Judge", "JudgeSettings"]
+
+Asking = Callable[[Explanation | None, tuple[Passage, ...]], Question]
+
+
+class JudgeSettings(BaseModel):
+    """Keys that `detection` and `fuzzing` share; `batch` is the number of examples in one prompt."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    prompt: str = "default"
+    batch: Annotated[int, Field(ge=1)] = 5
+
+
+class Judge:
+    """Asks a model for labels of passages, batch by batch."""
+
+    def __init__(self, question: str, settings: JudgeSettings, models: Models, base: Path) -> None:
+        self._client = models.client(settings.model)
+        self._variant = load_variant(question, settings.prompt, base)
+        self._batch = settings.batch
+        self.prompt = self._variant.name
+        self.identity: dict[str, Any] = {
+            "question": question,
+            "model": models.identity(settings.model),
+            "prompt": self._variant.digest,
+            "batch": settings.batch,
+        }
+
+    async def judge(
+        self,
+        explanation: Explanation | None,
+        examples: Sequence[Example],
+        passages: Sequence[Passage],
+        asking: Asking,
+        seed: int,
+    ) -> Scored:
+        """Verdicts on examples, shown to the model as `passages`, one each in the same order."""
+        batches = [tuple(passages[at : at + self._batch]) for at in range(0, len(passages), self._batch)]
+        answers = await self._ask_all([asking(explanation, batch) for batch in batches], seed)
+        verdicts = _verdicts(examples, batches, answers)
+        usage = sum((answer.usage for answer in answers), Usage())
+        return Scored(verdicts, figures(verdicts), tuple(key for a in answers for key in a.replies), usage)
+
+    async def _ask_all(self, questions: Sequence[Question], seed: int) -> list[Asked]:
+        asked: dict[int, Asked] = {}
+        stopped: list[AccountError | Drained] = []
+
+        async def one(index: int) -> None:
+            # such an error ends the run, but not before the replies to the questions beside it, paid for, are kept
+            try:
+                asked[index] = await ask(self._client, self._variant, questions[index], seed=seed)
+            except (AccountError, Drained) as error:
+                stopped.append(error)
+
+        async with anyio.create_task_group() as group:
+            for index in range(len(questions)):
+                group.start_soon(one, index)
+        if stopped:
+            raise stopped[0]
+        return [asked[index] for index in range(len(questions))]
+
+
+def figures(verdicts: Verdicts) -> dict[str, Any]:
+    """The figures of verdicts, from those that are there; what is undefined is None."""
+    probabilities = verdicts.probability.astype(np.float64)
+    labels = np.where(verdicts.answered, verdicts.label, np.nan)
+    known = probabilities if np.isfinite(probabilities[verdicts.answered]).all() else None
+    return metrics.classification(verdicts.truth.astype(bool), labels, known, verdicts.quantile).as_dict()
+
+
+def _verdicts(examples: Sequence[Example], batches: list[tuple[Passage, ...]], answers: list[Asked]) -> Verdicts:
+    labels: list[int] = []
+    probabilities: list[float | None] = []
+    failures: list[FailureStatus | None] = []
+    for batch, asked in zip(batches, answers, strict=True):
+        match asked.answer:
+            case Judgement(batch_labels, batch_probabilities):
+                labels += batch_labels
+                probabilities += batch_probabilities
+                failures += [None] * len(batch)
+            case Failure(status):
+                labels += [-1] * len(batch)
+                probabilities += [None] * len(batch)
+                failures += [status] * len(batch)
+            case _:
+                raise TypeError("a judge was answered with an explanation")
+    return Verdicts.of(examples, labels, probabilities, failures)

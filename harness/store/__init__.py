@@ -1,0 +1,21 @@
+"""The activation matrix on disk: tokens by latents, written once, read latent by latent."""
+
+from __future__ import annotations
+
+from harness.store.format import CoderFrame, Manifest, ManifestFrame, Observed, Rows
+from harness.store.reader import CoderReader, Firings, Store
+from harness.store.vocabulary import Vocabulary
+from harness.store.writer import StoreWriter
+
+__all__ = [
+    "CoderFrame",
+    "CoderReader",
+    "Firings",
+    "Manifest",
+    "ManifestFrame",
+    "Observed",
+    "Rows",
+    "Store",
+    "StoreWriter",
+    "Vocabulary",
+]

@@ -1,0 +1,365 @@
+"""Writes a store: rows in token order, in segments, compacted at the end; resumable at any moment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import StoreError
+from harness.store.compact import compact
+from harness.store.files import checksum, sync_folder, write_array, write_chunks, write_json
+from harness.store.format import (
+    CoderFrame,
+    CoderManifest,
+    FileRecord,
+    Manifest,
+    ManifestFrame,
+    Observed,
+    Rows,
+    coder_folder,
+    read_manifest,
+)
+from harness.store.lock import FolderLock
+from harness.store.reader import Store
+from harness.store.segments import Segment, check_segments, list_segments, sort_by_latent, write_segment
+from harness.store.vocabulary import Vocabulary
+
+__all__ = ["StoreWriter"]
+
+SEGMENT_NONZEROS = 1 << 24
+SEGMENT_TOKENS = 1 << 20
+_OURS = {".lock", ".lock.pid", "vocabulary.json", "vocabulary.json.tmp", "manifest.json.tmp", "coders"}
+
+
+class StoreWriter:
+    """Appends contexts to a store and finishes it; holds the store's lock until `finish` or `close`.
+
+    A writer that is killed loses what it held in memory (at most a segment) and nothing on disk: `resume` goes on
+    at `next_context`. Made by `create`, `resume` or `begin`.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, lock: FolderLock, segment: tuple[int, int]) -> None:
+        self._path = path
+        self._manifest = manifest
+        self._lock = lock
+        self._segment_nonzeros, self._segment_tokens = segment
+        self._segments = list_segments(path / "segments")
+        self._dtype = np.dtype(manifest.frame.value_dtype).newbyteorder("<")
+        self.next_context: int = self._segments[-1].stop if self._segments else 0
+        self._clear()
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        manifest: ManifestFrame,
+        vocabulary: Vocabulary,
+        coders: Sequence[CoderFrame],
+        *,
+        segment_nonzeros: int = SEGMENT_NONZEROS,
+        segment_tokens: int = SEGMENT_TOKENS,
+    ) -> StoreWriter:
+        """Start a store in a new or empty folder.
+
+        A segment is written once it holds `segment_nonzeros` activations (36 bytes of memory each) or
+        `segment_tokens` tokens.
+
+        Raises:
+            StoreError: the folder holds something, is being written, or two coders share a name.
+        """
+        folder = Path(path)
+        described = _describe(manifest, coders)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _take(folder)
+        try:
+            if (folder / "manifest.json").exists():
+                raise StoreError(f"{folder} already holds a store: resume it or choose another folder")
+            if any(entry.name not in _OURS for entry in folder.iterdir()):
+                raise StoreError(f"{folder} is not empty and holds no store: choose another folder")
+            write_json(folder / "vocabulary.json", vocabulary.as_json())
+            for coder in coders:
+                _write_decoder(folder, coder)
+            write_json(folder / "manifest.json", described.model_dump(mode="json"))
+            return cls(folder, described, lock, (segment_nonzeros, segment_tokens))
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | os.PathLike[str],
+        manifest: ManifestFrame,
+        coders: Sequence[CoderFrame],
+        *,
+        segment_nonzeros: int = SEGMENT_NONZEROS,
+        segment_tokens: int = SEGMENT_TOKENS,
+    ) -> StoreWriter:
+        """Go on with a store that was not finished.
+
+        Raises:
+            StoreError: there is no such store, it is finished, being written, broken, or was begun with another
+                configuration.
+        """
+        folder = Path(path)
+        wanted = _describe(manifest, coders)
+        read_manifest(folder)
+        lock = _take(folder)
+        try:
+            found = read_manifest(folder)
+            if found.finished:
+                raise StoreError(f"{folder} is finished: open it, or choose another folder")
+            if found.config != wanted.config:
+                changed = ", ".join(_differences(found, wanted))
+                raise StoreError(
+                    f"{folder} was begun with another configuration ({changed}): delete it or choose another folder"
+                )
+            return cls(folder, found, lock, (segment_nonzeros, segment_tokens))
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def begin(
+        cls,
+        path: str | os.PathLike[str],
+        manifest: ManifestFrame,
+        vocabulary: Vocabulary,
+        coders: Sequence[CoderFrame],
+        *,
+        segment_nonzeros: int = SEGMENT_NONZEROS,
+        segment_tokens: int = SEGMENT_TOKENS,
+    ) -> StoreWriter:
+        """Resume the store in a folder if one was begun there, else create it.
+
+        Raises:
+            StoreError: as `create` and `resume`.
+        """
+        limits = {"segment_nonzeros": segment_nonzeros, "segment_tokens": segment_tokens}
+        if (Path(path) / "manifest.json").exists():
+            return cls.resume(path, manifest, coders, **limits)
+        return cls.create(path, manifest, vocabulary, coders, **limits)
+
+    def append(self, tokens: NDArray[Any], documents: NDArray[Any], rows: Mapping[str, Rows]) -> None:
+        """Add contexts after `next_context`.
+
+        Args:
+            tokens: ids, uint32 `[contexts, positions]`.
+            documents: the document of each position, int32 `[contexts, positions]`, -1 for what was put in.
+            rows: for every coder what fired at each position of these contexts, in the same order.
+
+        Raises:
+            ValueError: shapes do not fit, a value is not finite or not above zero, or a latent is out of range.
+            StoreError: a value does not fit float16.
+        """
+        self._check(tokens, documents, rows)
+        self._tokens.append(np.array(tokens, dtype=np.uint32))
+        self._documents.append(np.array(documents, dtype=np.int32))
+        for coder in self._manifest.coders:
+            self._rows[coder.name].append(self._packed(rows[coder.name], coder))
+        self._held_nonzeros += sum(len(part.latents) for part in rows.values())
+        self.next_context += len(tokens)
+        held = sum(part.size for part in self._tokens)
+        if self._held_nonzeros >= self._segment_nonzeros or held >= self._segment_tokens:
+            self._flush()
+
+    def finish(
+        self, counts: Mapping[str, int] | None = None, *, observed: Mapping[str, Observed] | None = None
+    ) -> Store:
+        """Write what is left, compact, and open the finished store.
+
+        Args:
+            counts: counts of the collection worth keeping, such as tokens dropped.
+            observed: where the latents of each partial coder, and of no other, were observed.
+
+        Raises:
+            StoreError: nothing was appended, or a segment is corrupt.
+            ValueError: `observed` does not fit the partial coders.
+        """
+        partial = {coder.name for coder in self._manifest.coders if coder.partial}
+        if set(observed or ()) != partial:
+            raise ValueError(f"observed tells of {sorted(observed or ())} where {sorted(partial)} are partial")
+        if self._tokens:
+            self._flush()
+        if not self._segments:
+            raise StoreError(f"{self._path} has no contexts: nothing was collected")
+        check_segments(self._segments)
+        records: dict[str, FileRecord] = {}
+        records |= self._record({"vocabulary.json": checksum(self._path / "vocabulary.json")})
+        records |= self._record(self._join_tokens())
+        for coder in self._manifest.coders:
+            records |= self._record(self._join_coder(coder))
+            if observed and coder.partial:
+                records |= self._record(self._write_observed(coder, observed[coder.name]))
+        done = self._manifest.model_copy(
+            update={
+                "finished": True,
+                "n_contexts": self.next_context,
+                "nonzeros": {name: sum(s.nonzeros[name] for s in self._segments) for name in self._rows},
+                "counts": dict(counts or {}),
+                "files": dict(sorted(records.items())),
+            }
+        )
+        write_json(self._path / "manifest.json", done.model_dump(mode="json"))
+        self.close()
+        return Store.open(self._path)
+
+    def close(self) -> None:
+        """Let the store go without finishing it; what is not in a segment yet is lost."""
+        self._clear()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _clear(self) -> None:
+        self._tokens: list[NDArray[np.uint32]] = []
+        self._documents: list[NDArray[np.int32]] = []
+        self._rows: dict[str, list[Rows]] = {coder.name: [] for coder in self._manifest.coders}
+        self._held_nonzeros = 0
+
+    def _check(self, tokens: NDArray[Any], documents: NDArray[Any], rows: Mapping[str, Rows]) -> None:
+        context = self._manifest.frame.context
+        if tokens.ndim != 2 or tokens.shape[1] != context or documents.shape != tokens.shape:
+            raise ValueError(f"tokens {tokens.shape} and documents {documents.shape} should be [contexts, {context}]")
+        if set(rows) != set(self._rows):
+            raise ValueError(f"rows of {sorted(rows)} given where {sorted(self._rows)} were expected")
+        if (self.next_context + len(tokens)) * context > np.iinfo(np.uint32).max:
+            raise StoreError("a store of format version 1 holds at most 4,294,967,295 tokens")
+        for name, part in rows.items():
+            if len(part.indptr) != tokens.size + 1 or len(part.latents) != len(part.values):
+                raise ValueError(f'rows of "{name}" do not fit {tokens.size} positions')
+            if part.indptr[0] != 0 or part.indptr[-1] != len(part.latents) or (np.diff(part.indptr) < 0).any():
+                raise ValueError(f'rows of "{name}" have an indptr that does not cover them')
+
+    def _packed(self, part: Rows, coder: CoderManifest) -> Rows:
+        """A compact copy of rows, as they will be stored."""
+        latents, values = np.asarray(part.latents), np.asarray(part.values)
+        if len(latents) and (latents.min() < 0 or latents.max() >= coder.n_latents):
+            raise ValueError(f'rows of "{coder.name}" have a latent outside 0 to {coder.n_latents - 1}')
+        if not (np.isfinite(values) & (values > 0)).all():
+            raise ValueError(f'rows of "{coder.name}" have a value that is not finite or not above zero')
+        return Rows(np.array(part.indptr, dtype=np.int64), latents.astype(np.int32), self._narrow(values, coder.name))
+
+    def _narrow(self, values: NDArray[Any], coder: str) -> NDArray[Any]:
+        # the cast itself is silent; what it loses is looked at below
+        with np.errstate(over="ignore", under="ignore"):
+            narrow = values.astype(self._dtype)
+        if not np.isfinite(narrow).all():
+            raise StoreError(
+                f'coder "{coder}" has an activation of {float(values.max()):g}, too large for float16: '
+                'collect with value_dtype = "float32"'
+            )
+        # what fires keeps firing, however weakly
+        return np.maximum(narrow, np.finfo(self._dtype).smallest_subnormal)
+
+    def _flush(self) -> None:
+        start = self._segments[-1].stop if self._segments else 0
+        tokens, documents = np.concatenate(self._tokens), np.concatenate(self._documents)
+        first = start * self._manifest.frame.context
+        columns = {}
+        for coder in self._manifest.coders:
+            rows = _joined(self._rows[coder.name])
+            columns[coder.name] = sort_by_latent(rows.indptr, rows.latents, rows.values, coder.n_latents, first)
+        self._segments.append(write_segment(self._path / "segments", start, tokens, documents, columns))
+        self._clear()
+
+    def _join_tokens(self) -> dict[str, int]:
+        shape = (self.next_context, self._manifest.frame.context)
+        crc = {}
+        for name, dtype, read in (("tokens", "<u4", Segment.tokens), ("documents", "<i4", Segment.documents)):
+            temporary = self._path / f"{name}.npy.tmp"
+            chunks = (read(segment, shape[1]) for segment in self._segments)
+            crc[f"{name}.npy"] = write_chunks(temporary, np.dtype(dtype), shape, chunks)
+            temporary.replace(self._path / f"{name}.npy")
+        sync_folder(self._path)
+        return crc
+
+    def _join_coder(self, coder: CoderManifest) -> dict[str, int]:
+        folder = coder_folder(self._path, coder.name)
+        temporary, target = folder / "csc.tmp", folder / "csc"
+        for stale in (temporary, target):
+            shutil.rmtree(stale, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        dtype = self._manifest.frame.value_dtype
+        parts = [segment.columns(coder.name, coder.n_latents, dtype) for segment in self._segments]
+        crc = compact(parts, coder.n_latents, self._dtype, temporary)
+        sync_folder(temporary)
+        temporary.rename(target)
+        sync_folder(folder)
+        inside = f"coders/{coder.name}"
+        named = {f"{inside}/csc/{name}": value for name, value in crc.items()}
+        if coder.decoder is not None:
+            named[f"{inside}/decoder.npy"] = checksum(folder / "decoder.npy")
+        return named
+
+    def _write_observed(self, coder: CoderManifest, observed: Observed) -> dict[str, int]:
+        indptr, contexts = observed.indptr.astype("<i8"), observed.contexts.astype("<i8")
+        fits = len(indptr) == coder.n_latents + 1 and indptr[0] == 0 and indptr[-1] == len(contexts)
+        if not fits or (len(contexts) and (contexts.min() < 0 or contexts.max() >= self.next_context)):
+            raise ValueError(f'observed of "{coder.name}" does not fit its latents and the contexts')
+        folder = coder_folder(self._path, coder.name)
+        inside = f"coders/{coder.name}"
+        return {
+            f"{inside}/observed-indptr.npy": write_array(folder / "observed-indptr.npy", indptr),
+            f"{inside}/observed-contexts.npy": write_array(folder / "observed-contexts.npy", contexts),
+        }
+
+    def _record(self, crc: Mapping[str, int]) -> dict[str, FileRecord]:
+        return {name: FileRecord(bytes=(self._path / name).stat().st_size, crc32=value) for name, value in crc.items()}
+
+
+def _describe(frame: ManifestFrame, coders: Sequence[CoderFrame]) -> Manifest:
+    names = [coder.name for coder in coders]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise StoreError(f'two coders are called "{doubled[0]}": names have to differ')
+    return Manifest(frame=frame, coders=tuple(coder.manifest() for coder in coders))
+
+
+def _differences(found: Manifest, wanted: Manifest) -> list[str]:
+    before, after = found.frame.model_dump(exclude={"versions"}), wanted.frame.model_dump(exclude={"versions"})
+    changed = [key for key in before if before[key] != after[key]]
+    return changed + (["coders"] if found.coders != wanted.coders else [])
+
+
+def _take(folder: Path) -> FolderLock:
+    lock = FolderLock(folder)
+    holder = lock.acquire()
+    if holder is not None:
+        who = f"process {holder}" if holder else "another process"
+        raise StoreError(f"{folder} is being written by {who}: wait for it to end or choose another folder")
+    return lock
+
+
+def _write_decoder(folder: Path, coder: CoderFrame) -> None:
+    target = coder_folder(folder, coder.name)
+    target.mkdir(parents=True, exist_ok=True)
+    if coder.decoder is None:
+        return
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = np.asarray(coder.decoder).astype("<f2")
+    if not np.isfinite(narrow).all():
+        raise StoreError(f'coder "{coder.name}": its decoder has values that are not finite in float16')
+    write_array(target / "decoder.npy", narrow)
+    sync_folder(target)
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    counts = np.concatenate([np.diff(part.indptr) for part in parts])
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    return Rows(
+        indptr, np.concatenate([part.latents for part in parts]), np.concatenate([part.values for part in parts])
+    )

@@ -1,0 +1,113 @@
+"""Forward passes with nnsight: what modules give, and what follows when a module gives something else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import nnsight
+import torch
+from nnsight import _c as nnsight_c
+
+from harness.errors import HookpointError
+from harness.subject.hookpoints import Hookpoint, check_path, first, put
+
+__all__ = ["Traced"]
+
+# nnsight puts a `save` method on every object of the process; code elsewhere that looks for one would find it.
+# `nnsight.save(value)` does the same without.
+if nnsight_c.unmount is not None and hasattr(object, "save"):
+    nnsight_c.unmount("save")
+
+# A dry run's length in tokens: modules run in the same order at any length.
+_DRY = 4
+
+
+class Traced:
+    """A model wrapped once for tracing; used by one thread at a time."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = model
+        self._envoy: Any = nnsight.NNsight(model)
+        self._orders: dict[frozenset[Hookpoint], tuple[Hookpoint, ...]] = {}
+
+    @torch.no_grad()
+    def collect(self, tokens: torch.Tensor, hookpoints: Sequence[Hookpoint]) -> dict[Hookpoint, torch.Tensor]:
+        """What each hookpoint holds, `[batch, seq, d]`, from one forward pass that stops after the last of them.
+
+        Args:
+            tokens: ids, int64 `[batch, seq]`.
+            hookpoints: in any order.
+
+        Raises:
+            HookpointError: there is no such module, or it does not run exactly once in a forward pass.
+        """
+        order = self.order(tokens, hookpoints)
+        with self._envoy.trace(input_ids=tokens, use_cache=False) as tracer:
+            found = nnsight.save([])
+            for hookpoint in order:
+                module = self._envoy.get(hookpoint.path)
+                found.append(first(module.input if hookpoint.input else module.output))
+            tracer.stop()
+        return dict(zip(order, found, strict=True))
+
+    @torch.no_grad()
+    def logits(
+        self,
+        tokens: torch.Tensor,
+        hookpoint: Hookpoint | None = None,
+        change: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Next-token logits `[batch, seq, vocabulary]`; `change` maps what the hookpoint holds, `[batch, seq, d]`."""
+        if hookpoint is None or change is None:
+            return self.model(input_ids=tokens, use_cache=False).logits
+        self.order(tokens, [hookpoint])
+        with self._envoy.trace(input_ids=tokens, use_cache=False):
+            module = self._envoy.get(hookpoint.path)
+            if hookpoint.input:
+                module.input = change(module.input)
+            else:
+                whole = module.output
+                module.output = put(whole, change(first(whole)))
+            logits = nnsight.save(self._envoy.output.logits)
+        # a block that is traced runs elsewhere: it cannot return
+        return logits  # noqa: RET504
+
+    def order(self, tokens: torch.Tensor, hookpoints: Sequence[Hookpoint]) -> tuple[Hookpoint, ...]:
+        """The hookpoints in the order in which a forward pass reaches them: they have to be read in it.
+
+        Raises:
+            HookpointError: there is no such module, or it does not run exactly once in a forward pass.
+        """
+        key = frozenset(hookpoints)
+        if key not in self._orders:
+            self._orders[key] = self._dry_run(tokens[:1, :_DRY], key)
+        return self._orders[key]
+
+    def _dry_run(self, tokens: torch.Tensor, hookpoints: frozenset[Hookpoint]) -> tuple[Hookpoint, ...]:
+        modules = dict(self.model.named_modules())
+        reached: list[Hookpoint] = []
+        hooks: list[Any] = []
+        try:
+            for hookpoint in hookpoints:
+                check_path(hookpoint.path, modules)
+                hooks.append(_watch(modules[hookpoint.path], hookpoint, reached))
+            with torch.no_grad():
+                self.model(input_ids=tokens.to(next(self.model.parameters()).device), use_cache=False)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for hookpoint in hookpoints:
+            if reached.count(hookpoint) != 1:
+                raise HookpointError(
+                    f'hookpoint "{hookpoint.path}": this module runs {reached.count(hookpoint)} times in a forward '
+                    "pass, and a hookpoint has to run once"
+                )
+        return tuple(reached)
+
+
+def _watch(module: torch.nn.Module, hookpoint: Hookpoint, reached: list[Hookpoint]) -> Any:
+    def note(*_: Any) -> None:
+        reached.append(hookpoint)
+
+    return module.register_forward_pre_hook(note) if hookpoint.input else module.register_forward_hook(note)

@@ -1,0 +1,408 @@
+"""A task file as frozen, validated values; every mistake names the file, the key and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from harness.errors import TaskError
+from harness.resources import folder
+
+__all__ = [
+    "CoderSettings",
+    "CorpusSettings",
+    "ExampleSettings",
+    "ExplainerSettings",
+    "LatentSettings",
+    "LimitSettings",
+    "PrimarySettings",
+    "ScoredSettings",
+    "ScorerSettings",
+    "ShownSettings",
+    "SplitSettings",
+    "StoreSettings",
+    "SubjectSettings",
+    "Task",
+    "find_task",
+    "load_task",
+    "validated",
+]
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
+Count = Annotated[int, Field(ge=1)]
+Rung = Literal["random"]
+Control = Literal["shuffled", "generic", "none"]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Frozen(BaseModel):
+    """A table of the task file: unknown keys are mistakes, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CorpusSettings(Frozen):
+    """The text that the subject reads: a file or folder (`path`), or a Hugging Face data set (`dataset`).
+
+    `tokens` is the most that is read; None reads all.
+    """
+
+    path: Path | None = None
+    dataset: str | None = None
+    config: str | None = None
+    split: str = "train"
+    column: str = "text"
+    tokens: Count | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> CorpusSettings:
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("give either path or dataset")
+        return self
+
+
+class SubjectSettings(Frozen):
+    """The model being interpreted and what it reads.
+
+    `model` is a Hugging Face id or a folder; `context` is the length of a row in tokens, `batch` in rows;
+    `threads` is torch's number of CPU threads, None leaves torch's choice.
+    """
+
+    model: str
+    revision: str | None = None
+    corpus: CorpusSettings
+    context: Annotated[int, Field(ge=2)] = 256
+    batch: Count = 32
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "cpu"
+    threads: Count | None = None
+
+
+class CoderSettings(Frozen):
+    """One coder: where its files are (`path`) and which module's output (or input) it reads (`hookpoint`)."""
+
+    name: Name
+    kind: str = "saelens"
+    hookpoint: str | None = None
+    input: bool = False
+    path: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> CoderSettings:
+        if self.kind != "planted" and (self.hookpoint is None or self.path is None):
+            raise ValueError("a coder needs a hookpoint and a path")
+        return self
+
+
+class LatentSettings(Frozen):
+    """Which latents: the first `sample` eligible ones in the seeded order, or `ids`, of every coder.
+
+    A latent is eligible when at least `min_examples` distinct windows activate it and at most `max_rate` of all
+    windows do.
+    """
+
+    sample: Count | None = None
+    ids: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    min_examples: Count = 200
+    max_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> LatentSettings:
+        if (self.sample is None) == (self.ids is None):
+            raise ValueError("give either sample (how many) or ids (which)")
+        if self.ids is not None and len(set(self.ids)) != len(self.ids):
+            raise ValueError("ids has duplicates")
+        return self
+
+
+class SplitSettings(Frozen):
+    """The shares of documents that examples of each split may come from; they sum to 1."""
+
+    shown: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    select: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    scored: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> SplitSettings:
+        total = self.shown + self.select + self.scored
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"shown + select + scored is {total:g} and has to be 1")
+        return self
+
+
+class ShownSettings(Frozen):
+    """What an explainer sees: `count` activating windows, drawn by `sampler` (paper section 3)."""
+
+    sampler: Literal["random", "top", "quantiles"] = "random"
+    count: Count = 40
+
+
+class ScoredSettings(Frozen):
+    """What a scorer is asked: activating windows from equal-count `quantiles`, and as many that do not fire."""
+
+    activating: Count = 100
+    quantiles: Annotated[int, Field(ge=1, le=100)] = 10
+    non_activating: Count = 100
+    rungs: tuple[Rung, ...] = ("random",)
+
+    @model_validator(mode="after")
+    def _balanced(self) -> ScoredSettings:
+        if self.activating != self.non_activating:
+            raise ValueError("activating and non_activating have to be equal: one half of the examples fires")
+        if self.activating % self.quantiles:
+            raise ValueError(f"activating has to be a multiple of quantiles ({self.quantiles})")
+        return self
+
+    @field_validator("rungs")
+    @classmethod
+    def _with_random(cls, rungs: tuple[Rung, ...]) -> tuple[Rung, ...]:
+        if "random" not in rungs:
+            raise ValueError('rungs has to contain "random", the rung of the headline figure')
+        return rungs
+
+
+class ExampleSettings(Frozen):
+    """How windows are cut, split and drawn."""
+
+    window: Annotated[int, Field(ge=2)] = 32
+    split: SplitSettings = SplitSettings()
+    shown: ShownSettings = ShownSettings()
+    scored: ScoredSettings = ScoredSettings()
+
+
+class KindSettings(BaseModel):
+    """A table whose further keys belong to its kind, which validates them itself."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Name
+    kind: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that belong to the kind."""
+        return dict(self.model_extra or {})
+
+
+class ExplainerSettings(KindSettings):
+    """One explainer; keys beyond name and kind are validated by the kind."""
+
+
+class ScorerSettings(KindSettings):
+    """One scorer; keys beyond name and kind are validated by the kind."""
+
+
+class PrimarySettings(Frozen):
+    """The one figure that arms are ranked by; differences below `margin` do not matter."""
+
+    scorer: Name
+    metric: str = "balanced_accuracy"
+    margin: Annotated[float, Field(gt=0)] = 0.02
+
+
+class LimitSettings(Frozen):
+    """How many latents are worked on at once, and how many requests a model is sent at once."""
+
+    latents: Count = 16
+    requests: Count = 64
+
+
+class StoreSettings(Frozen):
+    """A finished store to use as it is, instead of collecting."""
+
+    path: Path
+
+
+class Task(Frozen):
+    """Everything that decides a result.
+
+    `model` holds settings of models by their name, such as `[model."truth/planted"]`; each provider validates
+    its own. `source` is the file, `base` the folder that relative paths start from.
+    """
+
+    name: Name
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    subject: SubjectSettings | None = None
+    store: StoreSettings | None = None
+    coder: tuple[CoderSettings, ...]
+    latents: LatentSettings
+    examples: ExampleSettings = ExampleSettings()
+    explainer: tuple[ExplainerSettings, ...]
+    scorer: tuple[ScorerSettings, ...]
+    controls: tuple[Control, ...] = ("shuffled", "none")
+    primary: PrimarySettings | None = None
+    limits: LimitSettings = LimitSettings()
+    model: dict[str, dict[str, Any]] = {}
+    base: Path = Field(default=Path(), exclude=True)
+    source: str = Field(default="task", exclude=True)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Task:
+        if self.subject is None and self.store is None:
+            raise ValueError("a task needs [subject], or [store] with the path of a finished store")
+        for group in ("coder", "explainer", "scorer"):
+            found = [item.name for item in getattr(self, group)]
+            if not found:
+                raise ValueError(f"a task needs at least one [[{group}]]")
+            twice = sorted({name for name in found if found.count(name) > 1})
+            if twice:
+                raise ValueError(f'the name "{twice[0]}" is given to two [[{group}]]; names have to differ')
+        if self.primary is not None and self.primary.scorer not in {scorer.name for scorer in self.scorer}:
+            known = ", ".join(scorer.name for scorer in self.scorer)
+            raise ValueError(
+                f'primary.scorer "{self.primary.scorer}" is no [[scorer]] of this task; there are: {known}'
+            )
+        if self.subject is not None and self.subject.context % self.examples.window:
+            raise ValueError(
+                f"examples.window ({self.examples.window}) has to divide subject.context ({self.subject.context})"
+            )
+        return self
+
+    @property
+    def ranking(self) -> PrimarySettings:
+        """The primary figure: as the task says, else the first scorer's balanced accuracy."""
+        return self.primary or PrimarySettings(scorer=self.scorer[0].name)
+
+
+def find_task(name: str) -> Path:
+    """The task file of a path or of a shipped task's bare name.
+
+    Raises:
+        TaskError: there is no such file.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = folder("tasks") / f"{name}.toml"
+    if path.suffix == "" and path.name == name and shipped.is_file():
+        return shipped
+    known = sorted(p.relative_to(folder("tasks")).with_suffix("").as_posix() for p in folder("tasks").rglob("*.toml"))
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f'; did you mean "{near[0]}"?' if near else "; shipped tasks: " + ", ".join(known)
+    raise TaskError(f"{name}: no such task file{hint}")
+
+
+def load_task(name: str | Path, overrides: Sequence[str] = ()) -> Task:
+    """Read a task file and apply overrides such as `explainer.mini.model=openai/gpt-5`.
+
+    Raises:
+        TaskError: the file, a key or an override is wrong.
+    """
+    path = find_task(str(name))
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise TaskError(f"{path}: not valid TOML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(f"{path}: cannot be read: {error}") from error
+    for override in overrides:
+        _override(data, override)
+    for key in ("base", "source"):
+        if key in data:
+            raise TaskError(f"{path}: {key}: unknown key")
+    return validated(Task, {**data, "base": path.parent.resolve(), "source": str(path)}, str(path))
+
+
+def validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
+    """A pydantic value, or a TaskError that names `where`, the key and what was expected."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise TaskError("; ".join(_sentence(where, model, data, item) for item in error.errors())) from error
+
+
+def _sentence(where: str, model: type[BaseModel], data: Mapping[str, Any], item: Any) -> str:
+    key = _key(data, item["loc"])
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(item["loc"][-1]), _fields(model, item["loc"][:-1]), 1)
+        text = "unknown key" + (f"; did you mean {near[0]}?" if near else "")
+    elif item["type"] == "missing":
+        text = "is missing"
+    elif item["type"] == "value_error":
+        text = str(item["ctx"]["error"])
+    else:
+        value = repr(item["input"])
+        text = item["msg"][0].lower() + item["msg"][1:] + f", not {value if len(value) < 60 else value[:57] + '...'}"
+    return f"{where}: {key}: {text}" if key else f"{where}: {text}"
+
+
+def _key(data: Mapping[str, Any], location: Sequence[str | int]) -> str:
+    """A location as a user writes it: tables of an array by their name where they have one."""
+    parts: list[str] = []
+    node: Any = data
+    for step in location:
+        try:
+            node = node[step]
+        except (KeyError, IndexError, TypeError):
+            node = None
+        if isinstance(step, int):
+            name = node.get("name") if isinstance(node, Mapping) else None
+            parts.append(str(name) if name else str(step + 1))
+        elif not step.startswith("function-"):
+            parts.append(f'"{step}"' if "/" in step else step)
+    return ".".join(parts)
+
+
+def _fields(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    """The keys that the table at a location may have."""
+    for step in location:
+        if isinstance(step, int):
+            continue
+        field = model.model_fields.get(step)
+        inner = _inner(field.annotation) if field else None
+        if inner is None:
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _inner(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        if (found := _inner(part)) is not None:
+            return found
+    return None
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    path = re.findall(r'"([^"]*)"|([^."]+)', key.strip())
+    steps = [quoted or plain for quoted, plain in path]
+    if not equals or not steps:
+        raise TaskError(f"--set {override}: write it as key=value, such as explainer.mini.model=openai/gpt-5")
+    node: Any = data
+    for depth, step in enumerate(steps[:-1]):
+        if isinstance(node, list):
+            node = _named(node, step, override)
+        elif isinstance(node, dict):
+            node = node.setdefault(step, {})
+        else:
+            raise TaskError(f"--set {override}: {'.'.join(steps[:depth])} is a value and has no keys")
+    if isinstance(node, list):
+        raise TaskError(f"--set {override}: name a key of the table, such as {'.'.join(steps)}.model")
+    if not isinstance(node, dict):
+        raise TaskError(f"--set {override}: {'.'.join(steps[:-1])} is a value and has no keys")
+    node[steps[-1]] = _value(text.strip())
+
+
+def _named(tables: list[Any], name: str, override: str) -> Any:
+    for table in tables:
+        if isinstance(table, dict) and table.get("name") == name:
+            return table
+    known = ", ".join(str(table.get("name")) for table in tables if isinstance(table, dict))
+    raise TaskError(f'--set {override}: nothing is named "{name}" there; there are: {known}')
+
+
+def _value(text: str) -> Any:
+    """A TOML value where the text is one, else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

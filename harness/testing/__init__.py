@@ -1,0 +1,43 @@
+"""For tests of tasks and clients: a client that answers from a list, and a provider's server with faults on demand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness.testing.answers import Answer, by_hash, by_keywords
+from harness.testing.mock import MockClient
+
+if TYPE_CHECKING:
+    from harness.testing.process import ProviderProcess, read_log
+    from harness.testing.server import FakeProvider, Fault, Received, storm
+
+__all__ = [
+    "Answer",
+    "FakeProvider",
+    "Fault",
+    "MockClient",
+    "ProviderProcess",
+    "Received",
+    "by_hash",
+    "by_keywords",
+    "read_log",
+    "storm",
+]
+
+# the server brings aiohttp with it, which a mock client does not need
+_LAZY = {
+    "FakeProvider": "server",
+    "Fault": "server",
+    "Received": "server",
+    "storm": "server",
+    "ProviderProcess": "process",
+    "read_log": "process",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

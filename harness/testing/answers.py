@@ -1,0 +1,123 @@
+"""What the fake provider says: answers to this package's questions, made from the prompt alone, always the same."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.values import TokenLogprob, seed_of
+
+__all__ = ["Answer", "Answering", "by_hash", "by_keywords", "tokens_of"]
+
+Messages = Sequence[Mapping[str, Any]]
+
+# "Passage 1: the text", one a line
+_EXAMPLE = re.compile(
+    r"^\W*(?:example|passage|text|excerpt|sentence|item)\s+\d+\W*:[ \t]*(.*)$", re.MULTILINE | re.IGNORECASE
+)
+_TOLD = re.compile(r"^\W*(?:explanation|description)\W*:(.*)", re.MULTILINE | re.IGNORECASE | re.DOTALL)
+_MARKED = re.compile(r"<<(.+?)>>")
+_QUOTED = re.compile(r"[\"“](.+?)[\"”]")
+_WORD = re.compile(r"[^\W\d_]{4,}")
+# as byte-pair tokenisers cut English: a word takes its leading blank, digits stand in groups of at most three
+_TOKEN = re.compile(r" ?[^\W\d_]+| ?[^\w\s]+?(?=[\w\s]|$)|\d{1,3}|_|\s|.", re.DOTALL)
+_FILLERS = ("\n", " ", "[", ",", "]", "The", "the", "A", "yes", "no", "2", "-", ".", "**", "```", "Example", "I", "10")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the fake model says.
+
+    `tokens` are its tokens with logprobs, made up from the text where None; a token that holds a part of a character
+    is a string of surrogates, as in `bytes.decode("utf-8", "surrogateescape")`.
+    """
+
+    text: str
+    tokens: tuple[TokenLogprob, ...] | None = None
+    finish: Literal["stop", "length", "refusal"] = "stop"
+
+
+Answering = Callable[[Messages, Mapping[str, Any]], str | Answer]
+
+
+def by_hash(messages: Messages, body: Mapping[str, Any]) -> str:  # noqa: ARG001 - an Answering's shape
+    """Labels by a hash of the prompt and the example's number; for an explanation, the first marked token."""
+    prompt = str(messages[-1]["content"])
+    if _explains(messages):
+        return _explanation(_MARKED.findall(prompt)[:1])
+    seed = seed_of("labels", *(str(message["content"]) for message in messages))
+    return _labels([seed_of(seed, number) % 2 for number in range(len(_EXAMPLE.findall(prompt)))])
+
+
+def by_keywords(messages: Messages, body: Mapping[str, Any]) -> str:
+    """Labels by whether an example, or what is marked in it, holds what the explanation quotes or a longer word of it.
+
+    An explanation is the token marked most often, quoted; so a judge that reads it does better than chance. Where a
+    prompt gives no words to go by, labels are hashed.
+    """
+    prompt = str(messages[-1]["content"])
+    if _explains(messages):
+        counts = Counter(token.strip() for token in _MARKED.findall(prompt) if token.strip())
+        return _explanation([token for token, _ in counts.most_common(1)])
+    words = _keywords(prompt)
+    if not words:
+        return by_hash(messages, body)
+    texts = [" ".join(_MARKED.findall(text) or [text]).lower() for text in _EXAMPLE.findall(prompt)]
+    return _labels([int(any(word in text for word in words)) for text in texts])
+
+
+def tokens_of(answer: Answer, seed: int, top: int) -> tuple[TokenLogprob, ...]:
+    """The answer's tokens with made-up logprobs and `top` alternatives each, most likely first.
+
+    A token "0" or "1" has both among its alternatives, and more than half of their probability.
+    """
+    if answer.tokens is not None:
+        return tuple(TokenLogprob(t.token, t.logprob, tuple(t.top[:top])) for t in answer.tokens)
+    pieces = _TOKEN.findall(answer.text)
+    return tuple(_token(piece, seed_of(seed, position), top) for position, piece in enumerate(pieces))
+
+
+def _token(piece: str, seed: int, top: int) -> TokenLogprob:
+    share = (seed % 1000 + 0.5) / 1000
+    if piece.strip() in ("0", "1"):
+        other = piece.replace(piece.strip(), "1" if piece.strip() == "0" else "0")
+        chance = 0.98 * (0.55 + 0.45 * share)
+        likely = [(piece, chance), (other, 0.98 - chance)]
+    else:
+        likely = [(piece, 0.9 + 0.09 * share)]
+    left = 1 - sum(chance for _, chance in likely)
+    fillers = [filler for filler in _FILLERS if filler not in {text for text, _ in likely}]
+    likely += [(filler, left / 2 ** (rank + 1)) for rank, filler in enumerate(fillers)]
+    ranked = sorted(likely, key=lambda pair: -pair[1])
+    return TokenLogprob(piece, math.log(likely[0][1]), tuple((text, math.log(p)) for text, p in ranked[:top]))
+
+
+def _explains(messages: Messages) -> bool:
+    """Whether a prompt asks for an explanation: as its worked examples answer, else as its instructions say."""
+    worked = [str(message["content"]) for message in messages if message["role"] == "assistant"]
+    told = worked or [str(message["content"]) for message in messages]
+    return any("[explanation]" in text.lower() for text in told)
+
+
+def _explanation(tokens: Sequence[str]) -> str:
+    token = tokens[0].strip() if tokens else "the"
+    return f'The marked tokens have something in common.\n[explanation]: The token "{token}".'
+
+
+def _keywords(prompt: str) -> set[str]:
+    """What an explanation, told before the first example, quotes, else its longer words; nothing of one withheld."""
+    first = _EXAMPLE.search(prompt)
+    head = prompt[: first.start()] if first else prompt
+    match = _TOLD.search(head)
+    told = (match[1] if match else head).strip().lower()
+    if told.startswith("("):
+        return set()
+    return {word.strip() for word in _QUOTED.findall(told)} or set(_WORD.findall(told))
+
+
+def _labels(labels: Sequence[int]) -> str:
+    return "[" + ", ".join(map(str, labels)) + "]"

@@ -1,0 +1,58 @@
+"""What every test gets: seeded random numbers, no keys, and a small store made by hand."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from harness.store import CoderFrame, ManifestFrame, Rows, Store, StoreWriter, Vocabulary
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+WORDS = [f"w{number}" for number in range(40)]
+
+
+@pytest.fixture(scope="session")
+def make_store() -> Callable[..., Store]:
+    """Makes stores of random words in which latent i of coder `words` fires on word i, in 64-token documents."""
+    return _make_store
+
+
+def _make_store(path: Path, *, contexts: int = 120, context: int = 64, latents: int = 12, seed: int = 0) -> Store:
+    generator = np.random.default_rng(seed)
+    tokens = generator.integers(1, len(WORDS) + 1, (contexts, context)).astype(np.uint32)
+    documents = np.repeat(np.arange(contexts, dtype=np.int32)[:, None], context, axis=1)
+    tokens[:, 0], documents[:, 0] = 0, -1
+    tokenizer = Tokenizer(models.WordLevel({"<s>": 0, **{word: n + 1 for n, word in enumerate(WORDS)}}, "<s>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_next")
+    tokenizer.add_special_tokens(["<s>"])
+    fires = (tokens.reshape(-1) >= 1) & (tokens.reshape(-1) <= latents)
+    indptr = np.concatenate([[0], np.cumsum(fires)]).astype(np.int64)
+    strengths = generator.lognormal(0, 1, int(fires.sum())).astype(np.float32)
+    rows = Rows(indptr, (tokens.reshape(-1)[fires] - 1).astype(np.uint32), strengths)
+    frame = ManifestFrame(model="made", model_revision="0", tokenizer=None, corpus={"seed": seed}, context=context, bos=0)
+    coders = [CoderFrame("words", latents, "", f"made-{seed}-{latents}", None)]
+    with StoreWriter.begin(path, frame, Vocabulary.from_tokenizer(tokenizer), coders) as writer:
+        writer.append(tokens, documents, {"words": rows})
+        return writer.finish({})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A small store; see `make_store`."""
+    return _make_store(tmp_path / "store")
