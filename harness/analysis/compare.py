@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.analysis.tables import Arm, score_table, scorers_with
+from harness.analysis.tables import Arm, control_of, score_table, scorers_with
 from harness.errors import UserError
 from harness.metrics import Comparison, Interval, compare_paired
 
@@ -33,9 +33,9 @@ def compare(
 ) -> pd.DataFrame:
     """All pairs of arms, each on the latents that both have, failures at chance: one row a pair.
 
-    A frame of scores is described in `harness.analysis.tables`. Pairs of two controls are left out, all pairs
-    with a control if `controls` is false; Holm is over the pairs in the table. In a pair `a` stands higher in
-    the ranking, real arms before controls.
+    A frame of scores is described in `harness.analysis.tables`. Pairs are of two real arms, and, unless
+    `controls` is false, of a real arm and a control made for it; Holm is over the pairs in the table. In a pair
+    `a` stands higher in the ranking, real arms before controls.
 
     Columns `a, b` (the arms' names), `run_a, explainer_a, control_a, run_b, explainer_b, control_b`, `n`,
     `mean_a, mean_b`, `difference` (a - b) with `low, high` (95 % BCa) and `equivalence_low, equivalence_high`
@@ -50,7 +50,8 @@ def compare(
     if margin <= 0:
         raise UserError(f"the margin must be above 0, not {margin:g}")
     table = score_table(scores, metric, _scorer(scores, metric, scorer, rung), rung)
-    pairs = [pair for pair in combinations(table.ranked(), 2) if _wanted(*pair, controls=controls)]
+    arms = table.ranked()
+    pairs = [(a, b) for a, b in combinations(arms, 2) if _wanted(arms, a, b, controls=controls)]
     compared = compare_paired([table.pair(a, b) for a, b in pairs], margin, alpha=alpha, seed=seed)
     many = len({arm.run for arm in table.arms}) > 1
     rows = [_row(a, b, comparison, many_runs=many) for (a, b), comparison in zip(pairs, compared, strict=True)]
@@ -66,9 +67,11 @@ def _scorer(scores: pd.DataFrame, metric: str, scorer: str | None, rung: str) ->
     return names[0]
 
 
-def _wanted(a: Arm, b: Arm, *, controls: bool) -> bool:
-    real = (a.control is None) + (b.control is None)
-    return real == 2 or (controls and real == 1)
+def _wanted(arms: tuple[Arm, ...], a: Arm, b: Arm, *, controls: bool) -> bool:
+    # ranked: a control is never before a real arm
+    if b.control is None:
+        return True
+    return controls and a.control is None and control_of(arms, a, b.control) == b
 
 
 def _row(a: Arm, b: Arm, comparison: Comparison, *, many_runs: bool) -> dict[str, Any]:

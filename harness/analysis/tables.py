@@ -28,7 +28,7 @@ from harness.errors import UserError
 from harness.metrics import CHANCE, WORST, Interval, mean_interval
 from harness.values import FailureStatus
 
-__all__ = ["Arm", "Score", "ScoreTable", "latent_table", "score_table", "scorers_with", "summary"]
+__all__ = ["Arm", "Score", "ScoreTable", "control_of", "latent_table", "score_table", "scorers_with", "summary"]
 
 Floats = NDArray[np.float64]
 TOO_FEW = "too_few_examples"
@@ -202,10 +202,18 @@ def latent_table(explanations: pd.DataFrame, scores: pd.DataFrame, metric: str, 
         runs = [None if _missing(run) else str(run) for run in table["run"]]
         arms = [Arm(run, str(name), None) for run, name in zip(runs, table["explainer"], strict=True)]
         for control in (None, *_controls(figures.arms)):
-            beside = [arm if control is None else _control_of(figures.arms, arm, control) for arm in arms]
+            beside = [arm if control is None else control_of(figures.arms, arm, control) for arm in arms]
             column = scorer if control is None else f"{scorer}_{control}"
             table[column] = [_cell(figures, row, arm) for row, arm in zip(rows, beside, strict=True)]
     return table
+
+
+def control_of(arms: Sequence[Arm], arm: Arm, control: str) -> Arm | None:
+    """The arm that is this control for an arm, made from its explainer or from none; None where there is none."""
+    for explainer in (arm.explainer, None, control):
+        if Arm(arm.run, explainer, control) in arms:
+            return Arm(arm.run, explainer, control)
+    return None
 
 
 def _by_scorer(frame: pd.DataFrame, metric: str, rung: str, only: str | None = None) -> dict[str, list[Score]]:
@@ -298,7 +306,7 @@ def _arm_row(table: ScoreTable, arm: Arm, scorer: str, seed: int) -> dict[str, A
 
 def _lift(table: ScoreTable, arm: Arm, control: str, seed: int) -> dict[str, float]:
     name = f"lift_{control}"
-    other = None if arm.control == control else _control_of(table.arms, arm, control)
+    other = None if arm.control == control else control_of(table.arms, arm, control)
     if other is None:
         return _with_interval(name, np.empty(0), seed)
     a, b = table.pair(arm, other)
@@ -307,14 +315,6 @@ def _lift(table: ScoreTable, arm: Arm, control: str, seed: int) -> dict[str, flo
 
 def _controls(arms: Sequence[Arm]) -> list[str]:
     return list(dict.fromkeys(arm.control for arm in arms if arm.control is not None))
-
-
-def _control_of(arms: Sequence[Arm], arm: Arm, control: str) -> Arm | None:
-    """The arm that is this control for an arm: made from its explainer, or from none."""
-    for explainer in (arm.explainer, None, control):
-        if Arm(arm.run, explainer, control) in arms:
-            return Arm(arm.run, explainer, control)
-    return None
 
 
 def _cell(table: ScoreTable, row: int | None, arm: Arm | None) -> float:

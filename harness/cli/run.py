@@ -35,7 +35,7 @@ def run(
     stop = Stop()
 
     async def work() -> Outcome:
-        async with on_signals(stop):
+        with on_signals(stop):
             return await conduct(loaded, directory, limit=limit, retry_failed=retry_failed, progress=display, stop=stop)
 
     with Display() as display:

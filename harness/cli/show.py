@@ -26,10 +26,12 @@ from harness.report.words import conclusion, evidence, model_free_lines
 from harness.runs.directory import REPORT
 from harness.values import Status
 
-__all__ = ["Display", "console", "print_results"]
+__all__ = ["Display", "Steps", "console", "print_results"]
 
 # latents in the table of a terminal; the report has them all
 _ROWS = 40
+# between two lines of progress where there is no terminal
+_SECONDS = 10
 
 
 def console() -> Console:
@@ -43,15 +45,7 @@ class Display:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[done]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
+        self._bars = _bars(self._console)
         self._collecting: TaskID | None = None
         self._units: TaskID | None = None
         self._statuses: Counter[Status] = Counter()
@@ -106,10 +100,47 @@ class Display:
 
     def _line(self, text: str, *, last: bool) -> None:
         """Without a terminal: a line at the end of a stage, and every ten seconds before."""
-        if not self._bars.disable or not (last or time.monotonic() - self._told > 10):
+        if not self._bars.disable or not (last or time.monotonic() - self._told > _SECONDS):
             return
         self._told = time.monotonic()
         sys.stderr.write(text + "\n")
+
+
+class Steps:
+    """One progress bar, or a line now and then where there is no terminal."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._console = Console(stderr=True, highlight=False)
+        self._bars = _bars(self._console)
+        self._bar: TaskID | None = None
+        self._told = time.monotonic()
+
+    def __enter__(self) -> Steps:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def tell(self, done: int, total: int) -> None:
+        """Steps done, of so many."""
+        words = f"{count(done)} of {count(total)} steps"
+        if self._bar is None:
+            self._bar = self._bars.add_task(self._what, done=words, total=total)
+        self._bars.update(self._bar, completed=done, done=words)
+        if self._bars.disable and (done == total or time.monotonic() - self._told > _SECONDS):
+            self._told = time.monotonic()
+            sys.stderr.write(f"{self._what}: {words}\n")
+
+
+def _bars(screen: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
+    return Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=screen, disable=not screen.is_terminal
+    )
 
 
 def print_results(run: Run) -> None:
@@ -121,8 +152,10 @@ def print_results(run: Run) -> None:
         screen.print("nothing is scored yet")
         return
     table = latent_table(explanations, scores, metric)
+    screen.print(Text(f"{visible(run.name)}: {metric_name(metric)} by latent", "bold"))
     screen.print(_latents(table, run))
-    screen.print(_arms(summary(scores, metric, seed=run.seed), metric))
+    screen.print(Text(f"mean {metric_name(metric)} over latents, failures at chance, with 95 % intervals", "bold"))
+    screen.print(_arms(summary(scores, metric, seed=run.seed)))
     reading = Reading(run)
     for comparison in filter(_headline(run), comparisons(reading)):
         screen.print(Text(visible(f"{conclusion(comparison)} ({evidence(comparison)})")))
@@ -144,13 +177,13 @@ def _headline(run: Run) -> Callable[[Comparison], bool]:
 
 
 def _latents(table: pd.DataFrame, run: Run) -> Table:
-    shown = Table(title=f"{visible(run.name)}: latents", title_justify="left", caption_justify="left")
+    shown = Table(caption_justify="left")
     shown.add_column("latent", justify="right")
-    several = table["explainer"].nunique() > 1
+    several = len(set(table["explainer"].tolist())) > 1
     if several:
         shown.add_column("explainer")
     shown.add_column("explanation", overflow="fold", ratio=1)
-    figures = [name for name in table.columns[7:] if "_" not in name or name in run.scorers]
+    figures = [name for name in run.scorers if name in table.columns]
     for name in figures:
         shown.add_column(name, justify="right")
     for row in table.head(_ROWS).to_dict("records"):
@@ -163,20 +196,19 @@ def _latents(table: pd.DataFrame, run: Run) -> Table:
     return shown
 
 
-def _arms(rows: pd.DataFrame, metric: str) -> Table:
-    shown = Table(
-        title=f"means over latents: {metric_name(metric)}, failures at chance, with 95 % intervals",
-        title_justify="left",
-    )
+def _arms(rows: pd.DataFrame) -> Table:
+    shown = Table()
     shown.add_column("arm")
-    scorers = list(dict.fromkeys(rows["scorer"]))
+    scorers = list(dict.fromkeys(rows["scorer"].tolist()))
     for scorer in scorers:
         shown.add_column(scorer)
     shown.add_column("latents", justify="right")
-    for arm, group in rows.groupby("arm", sort=False):
-        by_scorer = {row["scorer"]: row for row in group.to_dict("records")}
-        cells = [_mean(by_scorer.get(scorer)) for scorer in scorers]
-        shown.add_row(Text(visible(str(arm))), *cells, count(int(group["latents"].max())))
+    records = rows.to_dict("records")
+    for arm in dict.fromkeys(row["arm"] for row in records):
+        by_scorer = {row["scorer"]: row for row in records if row["arm"] == arm}
+        cells = [Text(_mean(by_scorer.get(scorer))) for scorer in scorers]
+        latents = max(int(row["latents"]) for row in by_scorer.values())
+        shown.add_row(Text(visible(str(arm))), *cells, count(latents))
     return shown
 
 
@@ -190,8 +222,10 @@ def _mean(row: dict[str, Any] | None) -> str:
 
 def _account(explanations: pd.DataFrame, scores: pd.DataFrame) -> str:
     """The last line: what was done and what failed, by reason."""
-    failed = Counter(status for frame in (explanations, scores) for status in frame["status"] if status != "ok")
-    verdicts = int(scores["failed"].sum())
+    failed = Counter(
+        status for frame in (explanations, scores) for status in frame["status"].tolist() if status != "ok"
+    )
+    verdicts = sum(scores["failed"].tolist())
     reasons = ", ".join(f"{number} {status}" for status, number in failed.most_common()) or "none"
     return (
         f"done: {count(len(explanations))} explanations, {count(len(scores))} scores; failed: {reasons}"

@@ -42,10 +42,11 @@ class Redactor:
 
     def __init__(self, key: str) -> None:
         self._key = key if len(key) >= _SHORTEST else ""
-        self._forms = tuple(sorted(_forms(self._key), key=len, reverse=True)) if self._key else ()
+        self._forms = tuple(_forms(self._key)) if self._key else ()
         # Any run of 2 * _RUN - 1 characters of the key holds one of these whole: few enough to look for in every text.
         starts = range(0, len(self._key) - _RUN + 1, _RUN) if len(self._key) >= 2 * _RUN else ()
         self._probes = (*self._forms, *(self._key[at : at + _RUN] for at in starts))
+        self._pieces = {self._key[at : at + _RUN] for at in range(len(self._key) - _RUN + 1)} if starts else set[str]()
 
     def found(self, text: str) -> bool:
         """Whether the key, or a long piece of it, is in a text."""
@@ -53,13 +54,11 @@ class Redactor:
 
     def clean(self, text: str) -> str:
         """The text with `[redacted]` for every form and long piece of the key."""
-        if not self._key:
+        hidden = self._hidden(text)
+        if not any(hidden):
             return text
-        if self.found(text):
-            for form in self._forms:
-                text = text.replace(form, REDACTED)
-            text = self._without_runs(text)
-        return self._without_masked(text)
+        shown = "".join("\0" if secret else char for char, secret in zip(text, hidden, strict=True))
+        return re.sub("\0+", REDACTED, shown)
 
     def reply(self, reply: Reply) -> Reply:
         """The reply without the key in any of its strings, nor spelled by its tokens."""
@@ -73,31 +72,24 @@ class Redactor:
             logprobs=None if reply.logprobs is None else self._logprobs(tuple(reply.logprobs)),
         )
 
-    def _without_runs(self, text: str) -> str:
-        """The text without pieces of the key of `_RUN` characters or more."""
-        if len(self._key) < 2 * _RUN:
-            return text
-        pieces = {self._key[at : at + _RUN] for at in range(len(self._key) - _RUN + 1)}
-        secret = [False] * len(text)
-        for at in range(len(text) - _RUN + 1):
-            if text[at : at + _RUN] in pieces:
-                secret[at : at + _RUN] = [True] * _RUN
-        return re.sub(
-            "\0+", REDACTED, "".join("\0" if hidden else char for char, hidden in zip(text, secret, strict=True))
-        )
-
-    def _without_masked(self, text: str) -> str:
+    def _hidden(self, text: str) -> bytearray:
+        """For each character, whether it belongs to the key."""
+        hidden = bytearray(len(text))
+        if not self._key:
+            return hidden
         start = self._key[:3]
-        return _MASKED.sub(lambda match: REDACTED if match[0].startswith(start) else match[0], text)
+        spans = [match.span() for match in _MASKED.finditer(text) if match[0].startswith(start)]
+        if self.found(text):
+            spans += [match.span() for form in self._forms for match in re.finditer(re.escape(form), text)]
+            spans += [(at, at + _RUN) for at in range(len(text) - _RUN + 1) if text[at : at + _RUN] in self._pieces]
+        for first, last in spans:
+            hidden[first:last] = b"\1" * (last - first)
+        return hidden
 
     def _logprobs(self, logprobs: tuple[TokenLogprob, ...]) -> tuple[TokenLogprob, ...]:
         """Tokens that the key runs over become empty, and their alternatives go."""
-        ends = list(accumulate(len(item.token) for item in logprobs))
-        text = "".join(item.token for item in logprobs)
-        hidden = [False] * len(text)
-        for form in self._forms:
-            for match in re.finditer(re.escape(form), text):
-                hidden[match.start() : match.end()] = [True] * len(form)
+        ends = accumulate(len(item.token) for item in logprobs)
+        hidden = self._hidden("".join(item.token for item in logprobs))
         return tuple(
             TokenLogprob("", item.logprob) if any(hidden[end - len(item.token) : end]) else self._token(item)
             for item, end in zip(logprobs, ends, strict=True)

@@ -11,6 +11,7 @@ from harness.values import TokenLogprob, Usage
 __all__ = ["reply_from_data", "reply_to_data"]
 
 _USAGE = ("input", "cache_read", "cache_write", "output", "reasoning", "requests", "cost")
+_NONE = Usage()
 
 
 def reply_to_data(reply: Reply) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def reply_to_data(reply: Reply) -> dict[str, Any]:
     encoded with `surrogatepass`. Logprobs may be `-inf`, which Python's `json` writes and reads.
     """
     data: dict[str, Any] = {"text": reply.text, "finish": reply.finish}
-    used = {name: value for name in _USAGE if (value := getattr(reply.usage, name)) not in (0, None)}
+    used = {name: value for name in _USAGE if (value := getattr(reply.usage, name)) != getattr(_NONE, name)}
     if used:
         data["usage"] = used
     if reply.model:

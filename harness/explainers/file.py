@@ -38,7 +38,7 @@ class FromFile:
         self._path = base / settings.path
         self._lines = _read(self._path)
         self.models: tuple[str, ...] = ()
-        content = sorted((line.model_dump_json() for line in self._lines.values()))
+        content = sorted(line.model_dump_json() for line in self._lines.values())
         self.identity: dict[str, Any] = {"kind": "file", "content": digest(content)}
 
     async def explain(self, examples: LatentExamples, seed: int) -> Explained:  # noqa: ARG002 - nothing is random

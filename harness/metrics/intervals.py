@@ -13,9 +13,10 @@ __all__ = ["MIN_LATENTS", "Interval", "bootstrap_means", "mean_interval"]
 # Below this a bootstrap interval of skewed scores covers clearly less than it says.
 MIN_LATENTS = 20
 
-# Random draws in one interval or test: a second or two; more latents than that get fewer resamples,
-# and need them less, since their mean is the closer to normal.
-MAX_DRAWS = 20_000_000
+# Random draws in one interval, below a second: more latents get fewer resamples, and need them less, since their
+# mean is the closer to normal.
+MAX_DRAWS = 8_000_000
+MIN_RESAMPLES = 1999
 
 NORMAL = NormalDist()
 
@@ -65,16 +66,18 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95, resamples: int = 49
 
 
 def bootstrap_means(sample: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
-    """Means of resamples with replacement, at most `[resamples]`, at least 999.
+    """Means of resamples with replacement, at most `[resamples]`, at least 1,999.
 
     Many latents with scores in few distinct values (steps of 1/200) are drawn by how often each value occurs:
     the same distribution, at a cost that does not grow with the number of latents.
     """
-    values, counts = np.unique(sample, return_counts=True)
-    n = len(sample)
+    # rounding makes values that are equal but for floating-point noise the same
+    scale = float(np.abs(sample).max())
+    values, counts = np.unique(np.round(sample / scale, 12), return_counts=True)
+    values, n = values * scale, len(sample)
     # a multinomial count takes some four times as long to draw as an index
     width = min(n, 4 * len(values))
-    resamples = min(resamples, max(999, MAX_DRAWS // width))
+    resamples = min(resamples, max(MIN_RESAMPLES, MAX_DRAWS // width))
     block = max(1, 2_000_000 // width)
     sizes = [min(block, resamples - start) for start in range(0, resamples, block)]
     rng = np.random.default_rng(seed)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.metrics.intervals import MAX_DRAWS, MIN_LATENTS, Interval, mean_interval
+from harness.metrics.intervals import MIN_LATENTS, Interval, mean_interval
 
 __all__ = [
     "Comparison",
@@ -29,6 +28,9 @@ Outcome = Literal["differ", "equivalent", "inconclusive"]
 EXACT_UP_TO = 16
 # Smallest p-value 5e-5: enough for Holm over the pairs of some twenty arms.
 FLIPS = 19_999
+MIN_FLIPS = 1999
+# Random signs in one test, below a second.
+MAX_SIGNS = 60_000_000
 POWER = 0.8
 
 
@@ -102,20 +104,32 @@ def sign_flip(differences: ArrayLike, *, flips: int = FLIPS, seed: int = 0) -> f
     scaled = scaled[scaled != 0]
     observed = abs(float(scaled.sum())) - 1e-9
     if len(scaled) <= EXACT_UP_TO:
-        signs = np.array(list(product((-1.0, 1.0), repeat=len(scaled))))
-        return float((np.abs(signs @ scaled) >= observed).mean())
+        patterns = np.arange(2 ** len(scaled))[:, None] >> np.arange(len(scaled))
+        return float((np.abs((1 - 2 * (patterns & 1)) @ scaled) >= observed).mean())
     sums = _flipped_sums(np.abs(scaled), flips, seed)
     return float((np.abs(sums) >= observed).sum() + 1) / (len(sums) + 1)
 
 
 def _flipped_sums(sizes: NDArray[np.float64], flips: int, seed: int) -> NDArray[np.float64]:
-    """Sums of the sizes under random signs, at most `[flips]`; drawn as how many of each distinct size are positive."""
+    """Sums of the sizes under random signs, at most `[flips]`, at least 1,999."""
     values, counts = np.unique(sizes, return_counts=True)
-    flips = min(flips, max(999, MAX_DRAWS // len(values)))
-    rng = np.random.default_rng(seed)
-    block = max(1, 2_000_000 // len(values))
+    n = len(sizes)
+    # how many of one size are positive is one binomial draw, which takes some sixteen times as long as one sign
+    width = min(n, 16 * len(values))
+    flips = min(flips, max(MIN_FLIPS, MAX_SIGNS // width))
+    block = max(1, 2_000_000 // width)
     rows = [min(block, flips - start) for start in range(0, flips, block)]
-    return np.concatenate([(2 * rng.binomial(counts, 0.5, (row, len(values))) - counts) @ values for row in rows])
+    rng = np.random.default_rng(seed)
+    if width < n:
+        return np.concatenate([(2 * rng.binomial(counts, 0.5, (row, len(values))) - counts) @ values for row in rows])
+    ordered = np.repeat(values, counts)
+    return np.concatenate([2 * (_coins(rng, row, n) @ ordered) - ordered.sum() for row in rows])
+
+
+def _coins(rng: np.random.Generator, rows: int, n: int) -> NDArray[np.float64]:
+    """Zeros and ones with equal chances, `[rows, n]`."""
+    packed = np.frombuffer(rng.bytes((rows * n + 7) // 8), dtype=np.uint8)
+    return np.unpackbits(packed, count=rows * n).reshape(rows, n).astype(np.float64)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

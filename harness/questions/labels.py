@@ -24,13 +24,13 @@ _THINKING = re.compile(
     r"\A\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)|\A.*^[ \t]*</think(?:ing)?>[ \t]*$",
     re.DOTALL | re.IGNORECASE | re.MULTILINE,
 )
-_PREFIX = re.compile(r"[ \t>*_`\"'#-]*(?:[^\W\d][^\n:]{0,60}:)?[ \t*_`\"'(]*")
+_PREFIX = re.compile(r"[ \t>*_`\"'#|-]*(?:[^\W\d][^\n:]{0,60}:)?[ \t*_`\"'(]*")
 _ANSWER = re.compile(
     r"[ \t>*_`\"'#-]*(?:(?:the |my |final )*(?:answer|labels?|output|result|response|reply)(?: is)?[ \t*_]*:?)?"
     r"[ \t*_`\"'(]*",
     re.IGNORECASE,
 )
-_SUFFIX = re.compile(r"[ \t*_`\"').!;,]*\Z")
+_SUFFIX = re.compile(r"[ \t*_`\"').!;,|]*\Z")
 # the repetitions are bounded to keep the search linear on long runs of spaces
 _NUMBERED = re.compile(
     r"(?:^|[{,;|])[\s>*_#\"'`\-•|(\[]{0,12}(?:(?:example|passage|text|item|sentence|excerpt|label|answer)\s{0,3})?"

@@ -23,7 +23,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from harness.errors import PromptError
 from harness.questions import files
 from harness.questions.kinds import Answer, Detect, Explain, Fuzz, Question
 from harness.questions.messages import Message
-from harness.questions.render import Laid, activating_positions, lay_out, one_line, quote, strengths
+from harness.questions.render import activating_positions, lay_out, one_line, quote, strengths
 from harness.questions.replies import FORMATS
 from harness.questions.templates import Template
 from harness.values import Example, Explanation, Failure, Passage, TokenLogprob
@@ -45,8 +45,7 @@ QUESTIONS = ("explain", "detect", "fuzz")
 _STAND_IN = re.compile("\0([pm])([0-9]+)\0")
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Which characters of the last message, `[start, stop)`, show which token of which example, both from 0."""
 
     example: int
@@ -142,7 +141,7 @@ class Variant:
         at = done = 0
         for match in _STAND_IN.finditer(text):
             index = int(match[2])
-            laid = windows[index].plain if match[1] == "p" else windows[index].marked
+            laid = lay_out(windows[index].tokens, windows[index].marks if match[1] == "m" else ())
             at += match.start() - done
             spans += [Span(index, order, at + start, at + stop) for order, (start, stop) in enumerate(laid.bounds)]
             parts += [text[done : match.start()], laid.text]
@@ -227,25 +226,26 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
+    """An example before it is laid out: its tokens and which of them are marked."""
+
     shown: Shown
-    plain: Laid
-    marked: Laid
+    tokens: tuple[str, ...]
+    marks: tuple[int, ...]
 
 
 def _windows(question: Question) -> list[_Window]:
     if isinstance(question, Explain):
         return [_example(index, example, question.maximum) for index, example in enumerate(question.examples)]
-    return [_window(index, passage, passage.marks, ()) for index, passage in enumerate(question.passages)]
+    passages = enumerate(question.passages)
+    return [_Window(_shown(index, ()), passage.tokens, passage.marks) for index, passage in passages]
 
 
 def _example(index: int, example: Example, maximum: float) -> _Window:
+    tokens = example.passage.tokens
     marks = tuple(activating_positions(example).tolist())
-    pairs = strengths(example.passage.tokens, example.activations, marks, maximum)
-    activations = tuple(Activation(quote(token), strength) for token, strength in pairs)
-    return _window(index, example.passage, marks, activations)
+    pairs = strengths(tokens, example.activations, marks, maximum)
+    return _Window(_shown(index, tuple(Activation(quote(token), strength) for token, strength in pairs)), tokens, marks)
 
 
-def _window(index: int, passage: Passage, marks: Sequence[int], activations: tuple[Activation, ...]) -> _Window:
-    shown = Shown(index + 1, f"\0p{index}\0", f"\0m{index}\0", activations)
-    plain = lay_out(passage.tokens)
-    return _Window(shown, plain, lay_out(passage.tokens, marks) if marks else plain)
+def _shown(index: int, activations: tuple[Activation, ...]) -> Shown:
+    return Shown(index + 1, f"\0p{index}\0", f"\0m{index}\0", activations)

@@ -26,8 +26,8 @@ _DOCUMENT, _LINE, _SENTENCE, _CLAUSE = range(4)
 class _Structure:
     """Where every unit stands, known before the unit itself is read; arrays `[units]`.
 
-    `document`, `line`, `sentence` and `clause` number the stretch that the unit belongs to, the `_place` arrays how many
-    words of it stand before the unit.
+    `document`, `line`, `sentence` and `clause` number the stretch that the unit belongs to, the `_place` arrays how
+    many words of it stand before the unit.
     """
 
     document: NDArray[np.int64]

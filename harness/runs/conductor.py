@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 import anyio
 import numpy as np
 
-from harness.errors import AccountError, Drained
+from harness.errors import AccountError, Drained, HarnessError, UserError
 from harness.examples.draw import LatentExamples, draw
 from harness.runs.journal import Journal, Unit
 from harness.runs.progress import Progress
@@ -56,7 +56,9 @@ class Conductor:
     retry_failed: bool = False
     stopped_by: AccountError | None = None
     statuses: Counter[Status] = field(default_factory=Counter)
+    _mistake: UserError | None = None
     _flying: dict[str, _Shared] = field(default_factory=dict)
+    _tried: set[str] = field(default_factory=set)
     _position: dict[Latent, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -66,14 +68,20 @@ class Conductor:
     @property
     def draining(self) -> bool:
         """Whether nothing new is asked."""
-        return self.stop.wished or self.stopped_by is not None
+        return self.stop.wished or self.stopped_by is not None or self._mistake is not None
 
     async def run(self) -> None:
-        """Do every unit that is not done yet."""
+        """Do every unit that is not done yet.
+
+        Raises:
+            UserError: a prompt fails on a question, or the journal cannot be written; what is in flight is finished.
+        """
         work = iter([Latent(coder, index) for coder, indexes in self.latents.items() for index in indexes])
         async with anyio.create_task_group() as group:
             for _ in range(self.task.limits.latents):
                 group.start_soon(self._worker, work)
+        if self._mistake is not None:
+            raise self._mistake
 
     async def _worker(self, work: Iterator[Latent]) -> None:
         for latent in work:
@@ -82,10 +90,7 @@ class Conductor:
             try:
                 await self._latent(latent)
                 self.progress.latent()
-            except Drained:
-                return
-            except AccountError as error:
-                self.stopped_by = self.stopped_by or error
+            except (AccountError, Drained, UserError):
                 return
 
     async def _latent(self, latent: Latent) -> None:
@@ -94,7 +99,7 @@ class Conductor:
         await _together([functools.partial(self._arm, arm, latent, examples) for arm in arms])
 
     async def _arm(self, arm: ExplanationArm, latent: Latent, examples: Callable[[], _Drawn]) -> None:
-        explanation = await self._explanation(arm, latent, examples)
+        explanation = await self._explanation(arm, latent, examples, count=True)
         if isinstance(explanation, Failure):
             return
         scoring = self.plan.scoring(latent.coder)
@@ -103,7 +108,7 @@ class Conductor:
     # explanations
 
     async def _explanation(
-        self, arm: ExplanationArm, latent: Latent, examples: Callable[[], _Drawn]
+        self, arm: ExplanationArm, latent: Latent, examples: Callable[[], _Drawn], *, count: bool
     ) -> Explanation | Failure | None:
         if arm.control in ("none", "generic"):
             drawn = examples()
@@ -114,7 +119,7 @@ class Conductor:
         else:
             key = explanation_key(arm, latent.index)
             do = functools.partial(self._explain, arm, latent, key, examples)
-        return explanation_of(await self._once(key, do))
+        return explanation_of(await self._once(key, do, count=count))
 
     async def _explain(self, arm: ExplanationArm, latent: Latent, key: str, examples: Callable[[], _Drawn]) -> Unit:
         drawn = examples()
@@ -127,17 +132,27 @@ class Conductor:
         return replace(unit, result={**unit.result, "examples": dict(drawn.counts)})
 
     async def _shuffle(self, arm: ExplanationArm, latent: Latent, key: str) -> Unit:
-        """The explanation of the next latent in the cycle that has one and is unlike this latent."""
+        """The explanation of the next latent in the cycle that has one and is unlike this latent.
+
+        The unit is pending where a later run may find a nearer partner: one passed over has no explanation for a
+        passing reason, or the cycle, which `--limit` cuts short, was gone through to its end.
+        """
         own = next(a for a in self.plan.real_arms(latent.coder) if a.explainer == arm.explainer)
+        left = len(self.latents[latent.coder]) - self._position[latent]
+        pending = False
         for step in range(1, len(self.latents[latent.coder])):
+            pending = pending or step == left > 1
             partner = self._following(latent, step)
             if self._alike(latent, partner):
                 continue
             examples = functools.cache(functools.partial(self._draw, partner))
-            explanation = await self._explanation(own, partner, examples)
+            explanation = await self._explanation(own, partner, examples, count=False)
             if isinstance(explanation, Explanation):
-                return explanation_unit(key, arm, latent, explanation, partner=partner.index)
-        return explanation_unit(key, arm, latent, Failure("no_partner", "no other latent has an explanation to swap"))
+                unit = explanation_unit(key, arm, latent, explanation, partner=partner.index)
+                return replace(unit, pending=pending)
+            pending = pending or (isinstance(explanation, Failure) and explanation.status in RETRYABLE)
+        nobody = Failure("no_partner", "no other latent has an explanation to swap")
+        return replace(explanation_unit(key, arm, latent, nobody), pending=True)
 
     def _following(self, latent: Latent, step: int) -> Latent:
         cycle = self.latents[latent.coder]
@@ -157,7 +172,8 @@ class Conductor:
         self, arm: ScoreArm, latent: Latent, explanation: Explanation | None, examples: Callable[[], _Drawn]
     ) -> None:
         key = score_key(arm, latent.index, explanation)
-        await self._once(key, functools.partial(self._ask_scorer, arm, latent, key, explanation, examples))
+        do = functools.partial(self._ask_scorer, arm, latent, key, explanation, examples)
+        await self._once(key, do, count=True)
 
     async def _ask_scorer(
         self,
@@ -183,15 +199,19 @@ class Conductor:
         coder, least = self.coders[latent.coder], self.task.latents.min_examples
         return draw(coder, latent.index, self.task.examples, self.task.seed, min_examples=least)
 
-    async def _once(self, key: str, do: Callable[[], Awaitable[Unit]]) -> Unit:
-        """The unit of a key: from the journal, from whoever is at it, or done now and committed."""
-        unit = self.journal.unit(key)
-        if unit is not None and not self._again(unit):
-            self._count(unit)
-            return unit
+    async def _once(self, key: str, do: Callable[[], Awaitable[Unit]], *, count: bool) -> Unit:
+        """The unit of a key: from the journal, from whoever is at it, or done now and committed; counted if wished."""
+        unit = await self._unit(key, do)
+        if count:
+            self.statuses[unit.status] += 1
+            self.progress.unit(unit.status)
+        return unit
+
+    async def _unit(self, key: str, do: Callable[[], Awaitable[Unit]]) -> Unit:
         if key in self._flying:
-            unit = await self._flying[key].wait()
-            self._count(unit)
+            return await self._flying[key].wait()
+        unit = self.journal.unit(key)
+        if unit is not None and (key in self._tried or not self._again(unit)):
             return unit
         if self.draining:
             raise Drained("the run is stopping")
@@ -205,19 +225,24 @@ class Conductor:
                 await self.journal.finish(unit)
             shared.give(unit)
         except BaseException as error:
+            self._note(error)
             shared.fail(error)
             raise
         finally:
             del self._flying[key]
-        self._count(unit)
+        # what fails is tried again in the next run, not whenever another arm of this one asks for it
+        self._tried.add(key)
         return unit
 
     def _again(self, unit: Unit) -> bool:
         return unit.pending or (self.retry_failed and unit.status != "ok")
 
-    def _count(self, unit: Unit) -> None:
-        self.statuses[unit.status] += 1
-        self.progress.unit(unit.status)
+    def _note(self, error: BaseException) -> None:
+        """What ends the run: from here on nothing new is asked."""
+        if isinstance(error, AccountError):
+            self.stopped_by = self.stopped_by or error
+        elif isinstance(error, UserError):
+            self._mistake = self._mistake or error
 
 
 _Drawn = LatentExamples | Failure
@@ -249,18 +274,18 @@ class _Shared:
 
 async def _together(tasks: Sequence[Callable[[], Awaitable[None]]]) -> None:
     """Run all; one that must stop does not cancel the others, whose requests are paid for."""
-    stopped: list[AccountError | Drained] = []
+    stopped: list[HarnessError] = []
 
     async def one(task: Callable[[], Awaitable[None]]) -> None:
         try:
             await task()
-        except (AccountError, Drained) as error:
+        except (AccountError, Drained, UserError) as error:
             stopped.append(error)
 
     async with anyio.create_task_group() as group:
         for task in tasks:
             group.start_soon(one, task)
-    # an account's error says more than the draining that it set off
+    # what set the draining off says more than the draining
     for error in sorted(stopped, key=lambda found: isinstance(found, Drained)):
         raise error
 

@@ -76,7 +76,7 @@ async def conduct(
         if store is None:
             return Outcome(directory, {}, interrupted=True)
         journal = await stack.enter_async_context(Journal(directory / JOURNAL))
-        limits = Limits()
+        limits = Limits(task.limits.requests)
         models = Models(
             task.model, lambda client: assemble(client, journal, limits=limits, stopping=lambda: conductor.draining)
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 
 import anyio
 
@@ -16,25 +18,28 @@ class Stop:
 
     def __init__(self) -> None:
         self.wished = False
-        self.scope = anyio.CancelScope()
+
+    @cached_property
+    def scope(self) -> anyio.CancelScope:
+        """What the second wish cancels; first used inside the event loop, for outside of it there are no scopes."""
+        return anyio.CancelScope()
 
     def wish(self) -> None:
-        """Wish it, or wish it more."""
+        """Wish it, or wish it more; in the event loop's thread."""
         if self.wished:
             self.scope.cancel()
         self.wished = True
 
 
-@asynccontextmanager
-async def on_signals(stop: Stop) -> AsyncIterator[None]:
-    """Inside, Ctrl-C (SIGINT) and SIGTERM wish to stop; main thread only."""
-
-    async def listen() -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for _ in signals:
-                stop.wish()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(listen)
+@contextmanager
+def on_signals(stop: Stop) -> Iterator[None]:
+    """Inside, Ctrl-C (SIGINT) and SIGTERM wish to stop; in a running event loop in the main thread only."""
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, stop.wish)
+    try:
         yield
-        group.cancel_scope.cancel()
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)

@@ -79,7 +79,7 @@ async def attempt(
             raise TaskError(f"--latent {latent}: coder {name} has latents 0 to {reader.n_latents - 1}")
         journal = await stack.enter_async_context(Journal(directory / JOURNAL))
         seen: list[Exchange] = []
-        limits = Limits()
+        limits = Limits(task.limits.requests)
 
         def wrap(client: Client) -> Client:
             layered = assemble(client, journal, limits=limits)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness import metrics
 from harness.clients.ask import Asked, ask
 from harness.clients.models import Models
-from harness.errors import AccountError, Drained
+from harness.errors import AccountError, Drained, HarnessError, PromptError
 from harness.questions.kinds import Judgement, Question
 from harness.questions.prompts import load_variant
 from harness.scorers.base import Scored
@@ -67,13 +67,13 @@ class Judge:
 
     async def _ask_all(self, questions: Sequence[Question], seed: int) -> list[Asked]:
         asked: dict[int, Asked] = {}
-        stopped: list[AccountError | Drained] = []
+        stopped: list[HarnessError] = []
 
         async def one(index: int) -> None:
             # such an error ends the run, but not before the replies to the questions beside it, paid for, are kept
             try:
                 asked[index] = await ask(self._client, self._variant, questions[index], seed=seed)
-            except (AccountError, Drained) as error:
+            except (AccountError, Drained, PromptError) as error:
                 stopped.append(error)
 
         async with anyio.create_task_group() as group:
@@ -101,11 +101,11 @@ def _verdicts(examples: Sequence[Example], batches: list[tuple[Passage, ...]], a
             case Judgement(batch_labels, batch_probabilities):
                 labels += batch_labels
                 probabilities += batch_probabilities
-                failures += [None] * len(batch)
+                failures.extend(None for _ in batch)
             case Failure(status):
                 labels += [-1] * len(batch)
                 probabilities += [None] * len(batch)
-                failures += [status] * len(batch)
+                failures.extend(status for _ in batch)
             case _:
                 raise TypeError("a judge was answered with an explanation")
     return Verdicts.of(examples, labels, probabilities, failures)

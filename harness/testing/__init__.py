@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.testing.answers import Answer, by_hash, by_keywords
+from harness.testing.clock import VirtualClock
 from harness.testing.mock import MockClient
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = [
     "MockClient",
     "ProviderProcess",
     "Received",
+    "VirtualClock",
     "by_hash",
     "by_keywords",
     "read_log",

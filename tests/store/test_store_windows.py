@@ -75,7 +75,7 @@ def test_a_broken_count_file_is_counted_again(tmp_path: Path) -> None:
 
 def test_a_window_that_does_not_divide_the_context_is_refused(tmp_path: Path) -> None:
     store, *_ = random_store(tmp_path / "store")
-    with pytest.raises(StoreError, match="windows of 7 tokens do not divide .* contexts of 24"):
+    with pytest.raises(StoreError, match=r"windows of 7 tokens do not divide .* contexts of 24"):
         store.coder("a").windows(7)
 
 

@@ -21,14 +21,16 @@ _QUOTED_WEIGHT = 2.0  # text that the explanation quotes says more than a word t
 _ENDINGS = ("ings", "ing", "ies", "ed", "es", "ly", "s")
 # words of English, and of explanations, that say nothing of what a passage is about
 _EMPTY = frozenset(
-    "a about above after all also an and any are as at be because been before being between both but by can containing "
-    "contains context contexts could do does e each either else especially etc example examples explanation expression "
-    "expressions feature fires followed following for from g had has have he her his how i if in indicating into is it "
-    "its kind latent letter letters like mainly may more most mostly names neuron no not noun nouns of often on one only "
-    "or other others particularly passage passages pattern phrase phrases preceding referring refers related relating "
-    "sentence sentences she should so some specific specifically such t term terms text texts than that the their them "
-    "then there these they this those to token tokens typically used usually various verb verbs was were what when where "
-    "which while who with word words would you".split()
+    _WORD.findall(
+        "a about above after all also an and any are as at be because been before being between both but by can "
+        "containing contains context contexts could do does e each either else especially etc example examples "
+        "explanation expression expressions feature fires followed following for from g had has have he her his how i "
+        "if in indicating into is it its kind latent letter letters like mainly may more most mostly names neuron no "
+        "not noun nouns of often on one only or other others particularly passage passages pattern phrase phrases "
+        "preceding referring refers related relating sentence sentences she should so some specific specifically such "
+        "t term terms text texts than that the their them then there these they this those to token tokens typically "
+        "used usually various verb verbs was were what when where which while who with word words would you "
+    )
 )
 
 
@@ -66,7 +68,12 @@ def _stem(word: str) -> str:
 def _found(text: str, stems: Sequence[str], quoted: Sequence[str]) -> list[bool]:
     """Which of the explanation's words and quotations a text holds, words first."""
     held = set(_stems(text))
-    return [stem in held for stem in stems] + [piece in text for piece in quoted]
+    return [stem in held for stem in stems] + [_quotes(piece, text) for piece in quoted]
+
+
+def _quotes(piece: str, text: str) -> bool:
+    """Whether a text holds a quotation, as an ending of a word at least: "of" is not in "often"."""
+    return re.search(re.escape(piece) + (r"(?!\w)" if piece[-1].isalnum() else ""), text) is not None
 
 
 def _weights(found: Sequence[Sequence[bool]], words: int, count: int) -> list[float]:

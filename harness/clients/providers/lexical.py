@@ -29,7 +29,6 @@ from harness.values import Explanation, Passage, TokenLogprob, Usage, seed_of
 __all__ = ["LexicalClient", "LexicalProvider", "LexicalSettings"]
 
 _VERSION = 1  # raise it when the same question gets another answer
-_NO_MASS = 1e-30  # stands for a probability of 0, whose logarithm is not finite
 
 
 class LexicalSettings(BaseModel):
@@ -145,7 +144,7 @@ def _logprobs(text: str, chances: Sequence[float]) -> list[TokenLogprob]:
             tokens.append(TokenLogprob(character, 0.0))
             continue
         chance = next(left)
-        top = [("0", math.log(max(1 - chance, _NO_MASS))), ("1", math.log(max(chance, _NO_MASS)))]
+        top = [(label, math.log(mass)) for label, mass in (("0", 1 - chance), ("1", chance)) if mass > 0]
         top.sort(key=lambda pair: -pair[1])
         tokens.append(TokenLogprob(character, dict(top)[character], tuple(top)))
     return tokens

@@ -30,6 +30,7 @@ function chunk(number) {
 }
 
 const fixed = (value, digits = 2) => value.toFixed(digits).replace("-", "−");
+const strength = (value) => String(Number(value.toPrecision(4)));
 // two significant digits, written out
 const percent = (value) => `${Number((100 * value).toPrecision(2)).toLocaleString("en", { maximumFractionDigits: 8 })} %`;
 const statusWords = (status) => state.index.status[status] || status;
@@ -147,15 +148,15 @@ function tableRow(row) {
 // ---------------------------------------------------------------- the page of one latent
 
 function tokens(example, top, marks = []) {
-  const strength = new Map();
-  for (let i = 0; i < example.a.length; i += 2) strength.set(example.a[i], example.a[i + 1]);
+  const fired = new Map();
+  for (let i = 0; i < example.a.length; i += 2) fired.set(example.a[i], example.a[i + 1]);
   const marked = new Set(marks);
   const spans = example.p.map((piece, position) => {
-    const value = strength.get(position) || 0;
+    const value = fired.get(position) || 0;
     // a character split over several tokens stands at the last of them; an earlier one that fires still shows
     const shown = piece === "" && value > 0 ? "▫" : piece;
     const names = [value > 0 ? "on" : "", marked.has(position) ? "marked" : ""].filter(Boolean).join(" ");
-    const span = el("span", { class: names || null, title: `“${piece}”  ${value ? fixed(value, 3) : "0"}` }, shown);
+    const span = el("span", { class: names || null, title: `“${piece}”  ${strength(value)}` }, shown);
     if (value > 0) span.style.setProperty("--a", Math.min(1, value / top).toFixed(3));
     return span;
   });
@@ -279,7 +280,7 @@ async function drawLatent(row) {
   const hash = location.hash;
   const details = (await chunk(row.at[0]))[row.at[1]];
   if (location.hash !== hash) return; // the reader has gone on meanwhile
-  const facts = [`${row.coder} at `, el("code", {}, row.hookpoint), row.maximum === null ? "" : `; largest activation ${fixed(row.maximum)}`,
+  const facts = [`${row.coder} at `, el("code", {}, row.hookpoint), row.maximum === null ? "" : `; largest activation ${strength(row.maximum)}`,
     row.rate === null ? "" : `; fires in ${percent(row.rate)} of windows`, "."];
   const problem = row.status === "ok" ? null : el("p", { class: "notice" }, `Not asked about: ${statusWords(row.status)}.`);
   page.replaceChildren(crumbs(row), el("h1", {}, `Latent ${row.latent}`), el("p", { class: "lede" }, ...facts),
@@ -293,7 +294,7 @@ async function drawLatent(row) {
 }
 
 function legend(row) {
-  return el("p", { class: "fine" }, "Activation: 0", el("span", { class: "ramp" }), fixed(row.maximum),
+  return el("p", { class: "fine" }, "Activation: 0", el("span", { class: "ramp" }), strength(row.maximum),
     ". Hover over a token for its value.");
 }
 

@@ -1,0 +1,363 @@
+"""The page in a real browser: it is searched, sorted and paged through, and nothing in it acts or is fetched."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.report import ReportData, write
+from harness.report.data import Arm
+from harness.report.text import visible
+from harness.values import Latent
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Dialog, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium"),
+]
+
+ATTACK = "<img src=x onerror='window.owned=1'><script>window.owned=1</script></script>{{alert(1)}}\x1b[2J\u202e"
+
+
+class Tab:
+    """A page with all that went wrong in it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.wrong: list[str] = []
+        page.on("console", lambda m: self.wrong.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("dialog", self._dialog)
+        page.on("request", lambda r: self.wrong.append(r.url) if not r.url.startswith("file:") else None)
+
+    def _dialog(self, dialog: Dialog) -> None:
+        self.wrong.append(f"dialog {dialog.message}")
+        dialog.dismiss()
+
+    def open(self, path: Path, hash_: str = "") -> Page:
+        self.page.goto(path.as_uri() + hash_)
+        self.page.wait_for_selector("html[data-ready]")
+        return self.page
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 1300, "height": 900})
+    context.set_default_timeout(20_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def tab(context: BrowserContext) -> Iterator[Tab]:
+    tab = Tab(context.new_page())
+    yield tab
+    assert tab.wrong == []
+
+
+@pytest.fixture(scope="module")
+def report(data: ReportData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(data, tmp_path_factory.mktemp("report") / "index.html")
+
+
+def column(page: Page, number: int) -> list[str]:
+    return page.locator(f"table.index tbody tr > :nth-child({number})").all_inner_texts()
+
+
+def test_all_latents_are_listed_in_the_runs_order(tab: Tab, report: Path, data: ReportData) -> None:
+    page = tab.open(report)
+    assert column(page, 1) == [str(x.latent.index) for x in data.latents]
+    assert page.locator("#shown").inner_text() == "40 latents"
+
+
+def test_search_finds_words_of_explanations_and_latents(tab: Tab, report: Path, data: ReportData) -> None:
+    page = tab.open(report)
+    page.fill("#search", "HARBOUR")
+    expected = [x for x in data.latents if any("harbour" in (line.text or "") for line in x.explanations)]
+    assert column(page, 1) == [str(x.latent.index) for x in expected]
+    page.fill("#search", f"res6:{data.latents[3].latent.index}")
+    assert column(page, 1) == [str(data.latents[3].latent.index)]
+    page.fill("#search", "nothing has this")
+    assert page.locator("#shown").inner_text() == "0 of 40 latents"
+
+
+def test_sorting_by_a_column_and_back(tab: Tab, report: Path) -> None:
+    page = tab.open(report)
+    page.get_by_role("button", name="detection").click()
+    values = column(page, 3)
+    numbers = [float(v) for v in values if re.fullmatch(r"[\d.]+", v)]
+    assert numbers == sorted(numbers, reverse=True)
+    # what has no score comes last, either way
+    assert set(values[len(numbers) :]) == {"failed", "–"}
+    page.get_by_role("button", name="detection").click()
+    again = column(page, 3)
+    assert again[: len(numbers)] == [f"{n:.2f}" for n in sorted(numbers)]
+    assert set(again[len(numbers) :]) == {"failed", "–"}
+    assert page.locator("th[aria-sort=ascending]").inner_text().startswith("detection")
+    page.get_by_role("button", name="Latent", exact=True).click()
+    indices = [int(v) for v in column(page, 1)]
+    assert indices == sorted(indices)
+
+
+def test_sorting_works_from_the_keyboard(tab: Tab, report: Path) -> None:
+    page = tab.open(report)
+    page.get_by_role("button", name="Failures").focus()
+    page.keyboard.press("Enter")
+    counts = [int(v) for v in column(page, 6)]
+    assert counts == sorted(counts, reverse=True)
+    page.keyboard.press("Enter")
+    assert [int(v) for v in column(page, 6)] == sorted(counts)
+
+
+def test_filtering_by_failures(tab: Tab, report: Path) -> None:
+    page = tab.open(report)
+    page.select_option("#filter", "failures")
+    with_failures = column(page, 6)
+    page.select_option("#filter", "clean")
+    without = column(page, 6)
+    assert all(int(v) > 0 for v in with_failures)
+    assert without == ["0"] * (40 - len(with_failures))
+
+
+def test_the_arm_changes_explanations_and_scores(tab: Tab, report: Path, data: ReportData) -> None:
+    page = tab.open(report)
+    page.select_option("#arm", label="lexical (shuffled)")
+    own = [line.text for x in data.latents for line in x.explanations if line.arm == Arm("lexical", "shuffled")]
+    assert [text for text in column(page, 2) if text != "too few examples"] == own
+
+
+def test_a_latents_page_shows_everything_about_it(tab: Tab, report: Path, data: ReportData) -> None:
+    latent = data.latents[2]
+    page = tab.open(report)
+    page.locator("table.index tbody a").nth(2).click()
+    page.wait_for_selector("#page .passage")
+    assert page.locator("#page h1").inner_text() == f"Latent {latent.latent.index}"
+    assert not page.locator("#overview").is_visible()
+    arms = page.locator("table.arms tbody tr")
+    assert arms.count() == 3
+    assert str(latent.explanations[0].text) in arms.nth(0).inner_text()
+    score = latent.scores[0]
+    assert score.interval is not None
+    assert f"{score.metrics['balanced_accuracy']:.2f} [{score.interval[0]:.2f}, {score.interval[1]:.2f}]" in arms.nth(
+        0
+    ).inner_text().replace("\t", " ").replace("\n", " ")
+    tables = page.locator("table.examples")
+    assert tables.nth(0).locator("tbody tr").count() == len(latent.shown)
+    assert tables.nth(1).locator("tbody tr:not(.tally)").count() == len(latent.scored)
+    assert page.locator("td.verdict").count() == len(latent.scored) * 6
+
+
+def test_tokens_are_coloured_by_activation_and_tell_their_value(tab: Tab, report: Path, data: ReportData) -> None:
+    latent = data.latents[2]
+    page = tab.open(report, f"#latent=res6:{latent.latent.index}")
+    example = max(latent.shown, key=lambda e: float(e.activations.max()))
+    line = page.locator("table.examples").nth(0).locator(".passage").nth(0)
+    assert line.inner_text().strip() == "".join(visible(p) for p in example.pieces).strip()
+    strong = int(example.activations.argmax())
+    token = line.locator("span").nth(strong)
+    assert token.get_attribute("title") == f"“{visible(example.pieces[strong])}”  {example.activations[strong]:.4g}"
+    assert "rgba(0, 0, 0, 0)" not in token.evaluate("e => getComputedStyle(e).backgroundColor")
+    silent = int(example.activations.argmin())
+    assert line.locator("span").nth(silent).evaluate("e => getComputedStyle(e).backgroundColor") == "rgba(0, 0, 0, 0)"
+    weights = line.locator("span.on").evaluate_all("es => es.map(e => Number(e.style.getPropertyValue('--a')))")
+    firing = [float(a) for a in example.activations if a > 0]
+    assert latent.maximum is not None
+    assert weights == pytest.approx([min(1, a / latent.maximum) for a in firing], abs=1e-3)
+
+
+def test_verdicts_say_label_probability_and_whether_they_are_right(tab: Tab, report: Path, data: ReportData) -> None:
+    latent = data.latents[2]
+    page = tab.open(report, f"#latent=res6:{latent.latent.index}")
+    wrong = sum(v.label is not None and bool(v.label) != e.truth for e in latent.scored for v in e.verdicts)
+    assert page.locator("td.verdict.wrong").count() == wrong
+    assert all("✗" in text for text in page.locator("td.verdict.wrong").all_inner_texts())
+    failed = sum(v.label is None for e in latent.scored for v in e.verdicts)
+    assert page.locator("td.verdict.fail").all_inner_texts() == ["failed"] * failed
+    title = page.locator("td.verdict").nth(0).get_attribute("title")
+    assert title is not None
+    assert re.fullmatch(r"detection, lexical said (yes|no), P\(yes\) = \d\.\d{3}: (right|wrong)", title)
+
+
+def test_scored_examples_are_filtered(tab: Tab, report: Path, data: ReportData) -> None:
+    latent = data.latents[2]
+    page = tab.open(report, f"#latent=res6:{latent.latent.index}")
+    rows = page.locator("table.examples").nth(1).locator("tbody tr:not(.tally)")
+    show = page.locator("#page form select").nth(0)
+    show.select_option("silent")
+    assert rows.count() == sum(not e.truth for e in latent.scored)
+    assert all(t.startswith("silent, random") for t in rows.locator("td.kind").all_inner_texts())
+    show.select_option("wrong")
+    wrong = [any(v.label is not None and bool(v.label) != e.truth for v in e.verdicts) for e in latent.scored]
+    assert rows.count() == sum(wrong)
+
+
+def test_marks_of_fuzzing_are_underlined(tab: Tab, report: Path, data: ReportData) -> None:
+    latent = data.latents[2]
+    page = tab.open(report, f"#latent=res6:{latent.latent.index}")
+    marked = page.locator("table.examples").nth(1).locator("span.marked").count()
+    assert marked == sum(len(e.marks["fuzzing"]) for e in latent.scored)
+
+
+def test_a_failed_latent_says_what_failed(tab: Tab, report: Path, data: ReportData) -> None:
+    page = tab.open(report, f"#latent=res6:{data.latents[7].latent.index}")
+    assert "reply could not be read" in page.locator("table.arms tbody tr").nth(0).inner_text()
+    page.goto(report.as_uri() + f"#latent=res6:{data.latents[11].latent.index}")
+    page.wait_for_function("document.querySelector('#page .notice') !== null")
+    assert page.locator("#page .notice").inner_text() == "Not asked about: too few examples."
+
+
+def test_going_back_and_on_with_links_keys_and_the_browsers_button(tab: Tab, report: Path, data: ReportData) -> None:
+    page = tab.open(report)
+    names = [f"Latent {x.latent.index}" for x in data.latents]
+    heading = page.locator("#page h1")
+
+    def shown(name: str) -> None:
+        page.wait_for_function("name => document.querySelector('#page h1')?.textContent === name", arg=name)
+
+    page.locator("table.index tbody a").nth(0).click()
+    shown(names[0])
+    page.get_by_role("link", name="Next").click()
+    shown(names[1])
+    page.keyboard.press("ArrowRight")
+    shown(names[2])
+    page.keyboard.press("ArrowLeft")
+    shown(names[1])
+    page.go_back()
+    shown(names[2])
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#overview:not([hidden])")
+    assert not heading.is_visible()
+
+
+def test_an_address_with_an_unknown_latent_shows_the_overview(tab: Tab, report: Path) -> None:
+    page = tab.open(report, "#latent=res6:nonsense%")
+    assert page.locator("#overview").is_visible()
+
+
+def test_hostile_text_does_nothing(tab: Tab, make_report: Callable[..., ReportData], tmp_path: Path) -> None:
+    report = make_report(latents=3, each=20)
+    first = report.latents[0]
+    latent = replace(
+        first,
+        latent=Latent(f"c{ATTACK}", 1),
+        hookpoint=ATTACK,
+        explanations=tuple(replace(line, text=ATTACK) for line in first.explanations),
+        scores=tuple(replace(line, message=ATTACK) for line in first.scores),
+        shown=tuple(replace(e, pieces=(ATTACK, *e.pieces[1:])) for e in first.shown),
+        scored=tuple(replace(e, pieces=(*e.pieces[:-1], ATTACK), rung=ATTACK) for e in first.scored),
+    )
+    header = replace(report.header, task=ATTACK, subject=ATTACK, corpus=ATTACK, notes=(ATTACK,))
+    page = tab.open(write(replace(report, header=header, latents=(latent, *report.latents[1:])), tmp_path / "x.html"))
+    page.fill("#search", "<img")
+    page.locator("table.index tbody a").nth(0).click()
+    page.wait_for_selector("#page .passage")
+    assert page.evaluate("window.owned") is None
+    assert page.locator("img").count() == 0
+    assert page.locator("script").count() == page.evaluate(
+        "document.querySelectorAll('script[id], script:not([id])').length"
+    )
+    seen = visible(ATTACK)
+    assert seen in page.locator("#page .passage").first.inner_text()
+    assert page.locator("table.arms .words").first.inner_text() == visible(ATTACK, breaks=True)
+    page.goto(page.url.split("#")[0])
+    assert page.locator("header h1").inner_text() == seen
+    assert page.title().startswith(seen[:20])
+
+
+def test_injected_markup_could_neither_run_nor_load(context: BrowserContext, report: Path, tmp_path: Path) -> None:
+    """The policy holds even where escaping would fail: inline scripts, handlers, styles and images are refused."""
+    broken = tmp_path / "broken.html"
+    attack = (
+        "<script>window.owned=1</script><img src=x.png onerror='window.owned=2'><i style='color:red' id=styled>x</i>"
+    )
+    broken.write_text(report.read_text(encoding="utf-8").replace("<h2>Summary</h2>", attack), encoding="utf-8")
+    tab = Tab(context.new_page())
+    page = tab.open(broken)
+    assert page.evaluate("window.owned") is None
+    assert page.locator("#styled").evaluate("e => getComputedStyle(e).color") != "rgb(255, 0, 0)"
+    assert page.evaluate("fetch('https://example.org').then(() => 'sent', () => 'refused')") == "refused"
+    assert len([text for text in tab.wrong if "Content Security Policy" in text]) >= 4
+
+
+def test_many_latents_are_shown_in_parts(tab: Tab, make_report: Callable[..., ReportData], tmp_path: Path) -> None:
+    report = make_report(latents=30, each=20)
+    copies = tuple(
+        replace(x, latent=Latent("res6", 1000 * copy + n), shown=x.shown[:1], scored=x.scored[:1])
+        for copy in range(20)
+        for n, x in enumerate(report.latents)
+    )
+    page = tab.open(write(replace(report, latents=copies), tmp_path / "many.html"))
+    assert page.locator("table.index tbody tr").count() == 200
+    page.get_by_role("button", name="Show 200 more of 400").click()
+    assert page.locator("table.index tbody tr").count() == 400
+    page.goto(page.url + "#latent=res6:19029")
+    page.wait_for_function("document.querySelector('#page h1')?.textContent === 'Latent 19029'")
+
+
+def test_without_a_script_explanations_and_scores_are_there(browser: Browser, report: Path, data: ReportData) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    entry = page.locator("noscript details").nth(0)
+    entry.locator("summary").click()
+    assert str(data.latents[0].explanations[0].text) in entry.inner_text()
+    assert entry.locator("tbody tr").count() == 3
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_background(browser: Browser, report: Path, data: ReportData, scheme: str) -> None:
+    """Contrast of at least 4.5 (WCAG AA) for text on the strongest activations and for quiet text."""
+    context = browser.new_context(color_scheme=scheme)  # pyright: ignore[reportArgumentType] (one of two literals)
+    tab = Tab(context.new_page())
+    page = tab.open(report, f"#latent=res6:{data.latents[2].latent.index}")
+    page.wait_for_selector("#page .passage")
+    ratios = page.evaluate(CONTRAST)
+    context.close()
+    assert min(ratios.values()) >= 4.5, ratios
+
+
+CONTRAST = """() => {
+  const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  const paint = (...colours) => {
+    for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+    return canvas.getImageData(0, 0, 1, 1).data;
+  };
+  const light = (data) => [0.2126, 0.7152, 0.0722].reduce((sum, weight, i) => {
+    const c = data[i] / 255;
+    return sum + weight * (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  }, 0);
+  const paper = getComputedStyle(document.body).backgroundColor;
+  const ratio = (element) => {
+    const style = getComputedStyle(element);
+    const a = light(paint(paper, style.backgroundColor, style.color));
+    const b = light(paint(paper, style.backgroundColor));
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  };
+  const hot = document.querySelector('.passage .on');
+  hot.style.setProperty('--a', 1);
+  const found = { hot: ratio(hot) };
+  for (const name of ['.kind', '.verdict', '.verdict.wrong', '.lede', '.crumbs a', 'small']) {
+    found[name] = ratio(document.querySelector('#page ' + name));
+  }
+  return found;
+}"""

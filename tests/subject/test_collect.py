@@ -1,0 +1,315 @@
+"""Collection end to end on tiny models: what the store holds, against hooks and a formula; resuming; mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from harness import registry
+from harness.errors import CoderError, CorpusError, HookpointError, StoreError, SubjectError
+from harness.store import Rows, Store
+from harness.subject.coders.protocol import CoderInfo, TokenCoder
+from harness.subject.coders.saelens import save_saelens
+from harness.subject.coders.sparse import SparseWeights
+from harness.subject.collect import collect, read_figures, store_config
+from harness.task import CoderSettings, CorpusSettings, SubjectSettings
+
+D, F, K = 16, 40, 3
+
+
+class VowelCoder:
+    """Reads text: latent i fires on pieces that hold the i-th vowel, as often as it does."""
+
+    reads: ClassVar[str] = "tokens"
+    info = CoderInfo(5, None, None, "", "vowels-1")
+    decoder = None
+
+    @classmethod
+    def describe(cls, settings: CoderSettings, base: Path) -> CoderInfo:
+        return cls.info
+
+    @classmethod
+    def load(cls, settings: CoderSettings, base: Path, device: str = "cpu") -> VowelCoder:
+        return cls()
+
+    def encode_pieces(self, contexts: Sequence[Sequence[str]]) -> Rows:
+        counts = np.array([[piece.count(vowel) for vowel in "aeiou"] for row in contexts for piece in row], np.float32)
+        rows, latents = np.nonzero(counts)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(counts)))])
+        return Rows(indptr.astype(np.int64), latents, counts[rows, latents])
+
+
+@pytest.fixture(autouse=True)
+def _vowels(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {**registry.BUILT_IN["coders"], "vowels": f"{__name__}:VowelCoder"}
+    monkeypatch.setitem(registry.BUILT_IN, "coders", kinds)
+    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or sys.modules[VowelCoder.__module__])
+
+
+def weights(seed: int = 0, width: int = D) -> SparseWeights:
+    draw = torch.Generator().manual_seed(seed)
+    w_enc = torch.randn(width, F, generator=draw)
+    return SparseWeights(w_enc, torch.zeros(F), w_enc.T.contiguous() / width, torch.zeros(width), "topk", K)
+
+
+@pytest.fixture
+def sae(tmp_path: Path) -> CoderSettings:
+    save_saelens(tmp_path / "sae", weights(), {})
+    return CoderSettings(name="sae", hookpoint="model.layers.1", path=str(tmp_path / "sae"))
+
+
+@pytest.fixture
+def subject(llama: Path, corpus_file: Path) -> SubjectSettings:
+    return SubjectSettings(model=str(llama), corpus=CorpusSettings(path=corpus_file), context=16, batch=4, threads=1)
+
+
+def test_a_store_holds_what_hooks_and_the_formula_give(
+    subject: SubjectSettings, sae: CoderSettings, tmp_path: Path
+) -> None:
+    before = CoderSettings(name="before", hookpoint="model.layers.1", input=True, path=sae.path)
+    store = collect(subject, [sae, before], tmp_path / "store")
+    assert store.n_contexts > 20
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(subject.model)
+    ids = torch.from_numpy(np.asarray(store.tokens).astype(np.int64))
+    with torch.no_grad():
+        hidden = model(input_ids=ids, output_hidden_states=True).hidden_states
+    w_enc = weights().w_enc
+    for name, layer in (("sae", 2), ("before", 1)):
+        flat = hidden[layer].reshape(-1, D) @ w_enc
+        kept = flat.topk(K, dim=-1)
+        expected = torch.zeros_like(flat).scatter(-1, kept.indices, kept.values.relu()).numpy()
+        expected[np.asarray(store.documents).reshape(-1) < 0] = 0
+        found = np.zeros_like(expected)
+        for latent in range(F):
+            firings = store.coder(name).latent(latent)
+            found[firings.positions, latent] = firings.values
+        assert ((found > 0) == (expected > 0)).mean() > 0.9999
+        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
+    assert (np.asarray(store.tokens)[:, 0] == 0).all()
+    assert store.manifest.frame.bos == 0
+
+
+def test_text_and_manifest_say_what_was_read(
+    subject: SubjectSettings, sae: CoderSettings, tmp_path: Path, texts: list[str]
+) -> None:
+    store = collect(subject, [sae], tmp_path / "store")
+    assert "".join(store.pieces(0, 0, 16)).startswith(texts[0][:20])
+    assert store.manifest.counts["documents"] == len(texts)
+    assert 0 <= store.manifest.counts["dropped_tokens"] < 16
+    frame = store.manifest.frame
+    assert frame.collection == {"batch": 4, "dtype": "float32", "device": "cpu", "threads": 1}
+    assert frame.model == Path(subject.model).name
+    assert frame.versions["torch"] == torch.__version__.partition("+")[0]
+    coder = store.coder("sae")
+    assert (coder.n_latents, coder.hookpoint) == (F, "model.layers.1")
+    np.testing.assert_allclose(np.asarray(coder.decoder), weights().w_dec.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_figures_are_those_of_a_naive_computation(subject: SubjectSettings, sae: CoderSettings, tmp_path: Path) -> None:
+    store = collect(subject, [sae], tmp_path / "store")
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(subject.model)
+    ids = torch.from_numpy(np.asarray(store.tokens).astype(np.int64))
+    with torch.no_grad():
+        x = model(input_ids=ids, output_hidden_states=True).hidden_states[2].double()
+    x = x[torch.from_numpy(np.asarray(store.documents) >= 0)]
+    acts = x @ weights().w_enc.double()
+    kept = acts.topk(K, dim=-1)
+    acts = torch.zeros_like(acts).scatter(-1, kept.indices, kept.values.relu())
+    fvu = (x - acts @ weights().w_dec.double()).square().sum() / (x - x.mean(0)).square().sum()
+    figures = read_figures(store)["sae"]
+    assert figures.fvu == pytest.approx(float(fvu), rel=1e-4)
+    assert figures.l0 == pytest.approx(float((acts > 0).sum(1).double().mean()))
+    assert figures.tokens == len(x)
+
+
+def test_a_coder_of_text_fires_where_it_should(subject: SubjectSettings, tmp_path: Path) -> None:
+    assert isinstance(VowelCoder(), TokenCoder)
+    store = collect(subject, [CoderSettings(name="vowels", kind="vowels", hookpoint="", path="")], tmp_path / "store")
+    coder = store.coder("vowels")
+    for latent, vowel in enumerate("aeiou"):
+        firings = coder.latent(latent)
+        found = dict(zip(firings.positions.tolist(), firings.values.tolist(), strict=True))
+        for context in range(store.n_contexts):
+            for offset, piece in enumerate(store.pieces(context, 0, 16)):
+                assert found.get(context * 16 + offset, 0) == piece.count(vowel)
+    assert store.manifest.frame.collection == {}
+    assert read_figures(store) == {}
+
+
+def test_an_interrupted_collection_goes_on_to_the_same_store(
+    subject: SubjectSettings, sae: CoderSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.store import writer
+
+    # a segment a batch, so that there is something to go on with
+    monkeypatch.setattr(writer.StoreWriter._flush, "__defaults__", None)
+    whole = collect(subject, [sae], tmp_path / "whole")
+    append = writer.StoreWriter.append
+
+    def append_and_flush(self: Any, *args: Any) -> None:
+        append(self, *args)
+        self._flush()
+
+    monkeypatch.setattr(writer.StoreWriter, "append", append_and_flush)
+
+    def stop(done: int, _: int) -> None:
+        if done == 3 * 4 * 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collect(subject, [sae], tmp_path / "cut", stop)
+    with pytest.raises(StoreError, match="not finished"):
+        Store.open(tmp_path / "cut")
+    seen: list[int] = []
+    forward = torch.nn.Embedding.forward
+    monkeypatch.setattr(torch.nn.Embedding, "forward", lambda self, ids: (seen.append(len(ids)), forward(self, ids))[1])
+    resumed = collect(subject, [sae], tmp_path / "cut")
+    assert resumed.id == whole.id
+    assert resumed.n_contexts == whole.n_contexts
+
+
+def test_a_finished_store_is_opened_and_not_collected_again(
+    subject: SubjectSettings, sae: CoderSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = collect(subject, [sae], tmp_path / "store")
+    monkeypatch.setattr("harness.subject.models.load_model", None)
+    assert collect(subject, [sae], tmp_path / "store").id == first.id
+    with pytest.raises(StoreError):
+        collect(subject.model_copy(update={"context": 8}), [sae], tmp_path / "store")
+
+
+def test_the_configuration_is_found_without_torch_and_matches(
+    subject: SubjectSettings, sae: CoderSettings, tmp_path: Path
+) -> None:
+    store = collect(subject, [sae], tmp_path / "store")
+    code = (
+        "import sys, json; from pathlib import Path\n"
+        "from harness.subject.collect import store_config; from harness.task import CoderSettings, SubjectSettings\n"
+        f"subject = SubjectSettings.model_validate_json({subject.model_dump_json()!r})\n"
+        f"coder = CoderSettings.model_validate_json({sae.model_dump_json()!r})\n"
+        "print(store_config(subject, [coder]))\n"
+        "assert not {'torch', 'transformers', 'nnsight', 'datasets'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=Path(__file__).parents[2],
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == store.manifest.config == store_config(subject, [sae])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"context": 8},
+        {"batch": 5},
+        {"dtype": "bfloat16"},
+        {"threads": 2},
+        {"corpus": {"tokens": 64}},
+        {"corpus": {"path": "other"}},
+        {"coder": {"path": "other"}},
+        {"coder": {"hookpoint": "model.layers.0"}},
+        {"coder": {"input": True}},
+        {"model": "gpt2"},
+    ],
+)
+def test_what_decides_the_content_changes_the_configuration(
+    subject: SubjectSettings,
+    sae: CoderSettings,
+    tmp_path: Path,
+    model_folders: dict[str, Path],
+    change: dict[str, Any],
+) -> None:
+    before = store_config(subject, [sae])
+    data, coder = subject.model_dump(), sae.model_dump()
+    for key, value in change.items():
+        if key == "coder":
+            if "path" in value:
+                save_saelens(tmp_path / "other", weights(1), {})
+                value = {"path": str(tmp_path / "other")}
+            coder |= value
+        elif key == "corpus":
+            if "path" in value:
+                (tmp_path / "other.jsonl").write_text(json.dumps({"text": "the cat sees a dog."}), encoding="utf-8")
+                value = {"path": tmp_path / "other.jsonl"}
+            data["corpus"] |= value
+        else:
+            data[key] = str(model_folders["gpt2"]) if key == "model" else value
+    assert store_config(SubjectSettings.model_validate(data), [CoderSettings.model_validate(coder)]) != before
+
+
+def test_where_things_lie_does_not_change_the_configuration(
+    subject: SubjectSettings, sae: CoderSettings, tmp_path: Path
+) -> None:
+    import shutil
+
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(subject.model, moved / Path(subject.model).name)
+    shutil.copytree(sae.path or "", moved / "sae")
+    assert subject.corpus.path is not None
+    shutil.copy(subject.corpus.path, moved / "corpus.jsonl")
+    there = subject.model_copy(
+        update={"model": Path(subject.model).name, "corpus": CorpusSettings(path=Path("corpus.jsonl"))}
+    )
+    coder = sae.model_copy(update={"path": "sae"})
+    assert store_config(there, [coder], moved) == store_config(subject, [sae])
+
+
+def test_progress_ends_at_the_whole(subject: SubjectSettings, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    vowels = CoderSettings(name="vowels", kind="vowels", hookpoint="", path="")
+    store = collect(subject, [vowels], tmp_path / "store", lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (store.n_tokens, store.n_tokens)
+    assert all(done <= total for done, total in calls)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+
+
+def test_mistakes_are_told_and_leave_no_store(subject: SubjectSettings, sae: CoderSettings, tmp_path: Path) -> None:
+    out = tmp_path / "store"
+    save_saelens(tmp_path / "wide", weights(width=24), {})
+    wide = sae.model_copy(update={"path": str(tmp_path / "wide")})
+    with pytest.raises(CoderError, match=r'"sae" reads vectors of width 24, and hookpoint "model.layers.1" has \[16\]'):
+        collect(subject, [wide], out)
+    with pytest.raises(HookpointError, match='"model.layers.7".*did you mean "model.layers.0" or "model.layers.2"'):
+        collect(subject, [sae.model_copy(update={"hookpoint": "model.layers.7"})], out)
+    with pytest.raises(SubjectError, match=r"subject.context \(128\) is more than the 64 positions"):
+        collect(subject.model_copy(update={"context": 128}), [sae], out)
+    with pytest.raises(SubjectError, match="no such folder"):
+        collect(subject.model_copy(update={"model": "./nowhere"}), [sae], out)
+    with pytest.raises(CorpusError, match="no such corpus"):
+        collect(subject.model_copy(update={"corpus": CorpusSettings(path=Path("gone.txt"))}), [sae], out)
+    with pytest.raises(SubjectError, match='subject.device "cuda" cannot be used'):
+        collect(subject.model_copy(update={"device": "cuda"}), [sae], out)
+    assert not out.exists()
+
+
+def test_a_broken_model_is_told(subject: SubjectSettings, sae: CoderSettings, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "broken"
+    shutil.copytree(subject.model, folder)
+    weight = folder / "model.safetensors"
+    weight.write_bytes(weight.read_bytes()[:1000])
+    with pytest.raises(SubjectError, match="broken: the model cannot be loaded"):
+        collect(subject.model_copy(update={"model": str(folder)}), [sae], tmp_path / "store")
+    weight.unlink()
+    with pytest.raises(SubjectError, match=r"model\.safetensors: missing"):
+        collect(subject.model_copy(update={"model": str(folder)}), [sae], tmp_path / "store")
+    (folder / "config.json").unlink()
+    with pytest.raises(SubjectError, match=r"no config\.json"):
+        collect(subject.model_copy(update={"model": str(folder)}), [sae], tmp_path / "store")
