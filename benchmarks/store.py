@@ -96,7 +96,7 @@ def write_store(size: Size, folder: Path) -> dict[str, float]:
     with StoreWriter.create(folder, frame, vocabulary, [CoderFrame("c", size.latents, "block")]) as writer:
         for tokens, documents, matrix in batches(size):
             nonzeros += matrix.nnz
-            part = Rows(matrix.indptr.astype(np.int64), matrix.indices, matrix.data)
+            part = Rows(matrix.indptr.astype(np.int64), matrix.indices, np.asarray(matrix.data, dtype=np.float32))
             with clock:
                 writer.append(tokens, documents, {"c": part})
         with clock:
@@ -114,7 +114,7 @@ def write_scipy(size: Size, folder: Path) -> dict[str, float]:
         texts.append(tokens)
         owners.append(documents)
     with clock:
-        columns = vstack(parts, format="csr").tocsc()
+        columns = csc_array(vstack(parts, format="csr"))
         np.save(folder / "indptr.npy", columns.indptr)
         np.save(folder / "indices.npy", columns.indices)
         np.save(folder / "data.npy", columns.data.astype(np.float16))
@@ -133,9 +133,9 @@ def write_dict(size: Size, folder: Path) -> dict[str, float]:
             continue
         nonzeros += matrix.nnz
         with clock:
-            for row in range(matrix.shape[0]):
-                for place in range(matrix.indptr[row], matrix.indptr[row + 1]):
-                    found[int(matrix.indices[place])].append((row, float(matrix.data[place])))
+            cells = matrix.tocoo()
+            for row, latent, value in zip(*(part.tolist() for part in cells.coords), cells.data.tolist(), strict=True):
+                found[latent].append((row, value))
     folder.mkdir()
     return {"cpu": clock.cpu, "peak": _peak() - base, "nonzeros": nonzeros}
 
@@ -157,7 +157,7 @@ def look_up(size: Size, folder: Path) -> dict[str, float]:
     return {"cpu": clock.cpu, "peak": 0, "latents": len(chosen)}
 
 
-def count_windows(size: Size, folder: Path) -> dict[str, float]:
+def count_windows(_: Size, folder: Path) -> dict[str, float]:
     """The activating windows of every latent, not remembered."""
     for file in folder.rglob("windows-*.npy"):
         file.unlink()
@@ -239,9 +239,9 @@ def alone(measure: Callable[[Size, Path], dict[str, float]], size: Size, folder:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description=__doc__)
-    parser.add_argument("--tokens", type=int, default=1 << 19)
+    parser.add_argument("--tokens", type=int, default=1 << 21)
     parser.add_argument("--latents", type=int, default=16_384)
-    parser.add_argument("--density", type=int, default=32, help="latents that fire at a token, at most")
+    parser.add_argument("--density", type=int, default=16, help="latents that fire at a token, at most")
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()

@@ -12,9 +12,10 @@ from harness.errors import RunStopped
 from harness.report import write_report
 from harness.runs.progress import Progress
 from harness.runs.running import Outcome, conduct, default_directory
+from harness.runs.stop import Stop
 from harness.task import Task, load_task
 
-__all__ = ["arun", "run"]
+__all__ = ["arun", "finished", "run"]
 
 
 async def arun(
@@ -26,20 +27,23 @@ async def arun(
     retry_failed: bool = False,
     report: bool = True,
     progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> Run:
     """Run a task, or finish one that was interrupted, and read what came out.
 
     `task` is a Task, a file or a shipped task's name; `out` the run directory, `runs/<name>` unless given; `limit`
-    the most latents of each coder. Units that failed are in the tables, with the reason.
+    the most latents of each coder; `stop` ends it early when wished. Units that failed are in the tables, with the
+    reason.
 
     Raises:
         UserError: the task or something that it names is wrong.
-        RunStopped: a provider or the budget stopped the run; running it again goes on from there.
+        RunStopped: a provider or the budget stopped the run, or it was interrupted before anything was done; running
+            it again goes on from there.
     """
     if not isinstance(task, Task):
         task = load_task(task, overrides)
     directory = Path(out) if out is not None else default_directory(task)
-    outcome = await conduct(task, directory, limit=limit, retry_failed=retry_failed, progress=progress)
+    outcome = await conduct(task, directory, limit=limit, retry_failed=retry_failed, progress=progress, stop=stop)
     return finished(outcome, report=report)
 
 
@@ -53,7 +57,11 @@ def run(
     report: bool = True,
     progress: Progress | None = None,
 ) -> Run:
-    """As `arun`, for where nothing is awaited; inside a running event loop it works in a thread of its own."""
+    """As `arun`, for where nothing is awaited; inside a running event loop it works in a thread of its own.
+
+    There an interrupt (a notebook's stop button) asks nothing new, finishes what is in flight and is then raised.
+    """
+    stop = Stop()
 
     def work() -> Run:
         return asyncio.run(
@@ -65,6 +73,7 @@ def run(
                 retry_failed=retry_failed,
                 report=report,
                 progress=progress,
+                stop=stop,
             )
         )
 
@@ -73,15 +82,23 @@ def run(
     except RuntimeError:
         return work()
     with ThreadPoolExecutor(1, thread_name_prefix="harness-run") as thread:
-        return thread.submit(work).result()
+        done = thread.submit(work)
+        try:
+            return done.result()
+        except KeyboardInterrupt:
+            stop.wished = True
+            done.exception()
+            raise
 
 
 def finished(outcome: Outcome, *, report: bool) -> Run:
     """A run that ended, read back, with its report written.
 
     Raises:
-        RunStopped: a provider or the budget stopped it.
+        RunStopped: a provider or the budget stopped it, or it was interrupted before anything was done.
     """
+    if outcome.interrupted and not outcome.statuses:
+        raise RunStopped("the run was interrupted; run the task again to go on from here")
     loaded = load(outcome.directory)
     if report:
         write_report(loaded)

@@ -19,6 +19,8 @@ __all__ = [
     "CorpusSettings",
     "ExampleSettings",
     "ExplainerSettings",
+    "Frozen",
+    "KindSettings",
     "LatentSettings",
     "LimitSettings",
     "PrimarySettings",
@@ -283,7 +285,8 @@ def find_task(name: str) -> Path:
     if path.suffix == "" and path.name == name and shipped.is_file():
         return shipped
     known = sorted(p.relative_to(folder("tasks")).with_suffix("").as_posix() for p in folder("tasks").rglob("*.toml"))
-    near = difflib.get_close_matches(name, known, 1)
+    beside = sorted(str(p) for p in path.parent.glob("*.toml"))
+    near = difflib.get_close_matches(name, [*beside, *known], 1)
     hint = f'; did you mean "{near[0]}"?' if near else "; shipped tasks: " + ", ".join(known)
     raise TaskError(f"{name}: no such task file{hint}")
 

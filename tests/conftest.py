@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from harness.store import CoderFrame, ManifestFrame, Rows, Store, StoreWriter, Vocabulary
@@ -20,7 +23,13 @@ def _seeded() -> None:
 
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"):
+    for name in (
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "ANTHROPIC_BASE_URL",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -33,20 +42,31 @@ def make_store() -> Callable[..., Store]:
     return _make_store
 
 
-def _make_store(path: Path, *, contexts: int = 120, context: int = 64, latents: int = 12, seed: int = 0) -> Store:
+def _make_store(
+    path: Path,
+    *,
+    contexts: int = 120,
+    context: int = 64,
+    latents: int = 12,
+    seed: int = 0,
+    decoder: NDArray[np.float16] | None = None,
+    words: Sequence[str] = WORDS,
+) -> Store:
     generator = np.random.default_rng(seed)
-    tokens = generator.integers(1, len(WORDS) + 1, (contexts, context)).astype(np.uint32)
+    tokens = generator.integers(1, len(words) + 1, (contexts, context)).astype(np.uint32)
     documents = np.repeat(np.arange(contexts, dtype=np.int32)[:, None], context, axis=1)
     tokens[:, 0], documents[:, 0] = 0, -1
-    tokenizer = Tokenizer(models.WordLevel({"<s>": 0, **{word: n + 1 for n, word in enumerate(WORDS)}}, "<s>"))
+    tokenizer = Tokenizer(models.WordLevel({"<s>": 0, **{word: n + 1 for n, word in enumerate(words)}}, "<s>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_next")
     tokenizer.add_special_tokens(["<s>"])
     fires = (tokens.reshape(-1) >= 1) & (tokens.reshape(-1) <= latents)
     indptr = np.concatenate([[0], np.cumsum(fires)]).astype(np.int64)
     strengths = generator.lognormal(0, 1, int(fires.sum())).astype(np.float32)
     rows = Rows(indptr, (tokens.reshape(-1)[fires] - 1).astype(np.uint32), strengths)
-    frame = ManifestFrame(model="made", model_revision="0", tokenizer=None, corpus={"seed": seed}, context=context, bos=0)
-    coders = [CoderFrame("words", latents, "", f"made-{seed}-{latents}", None)]
+    frame = ManifestFrame(
+        model="made", model_revision="0", tokenizer=None, corpus={"seed": seed}, context=context, bos=0
+    )
+    coders = [CoderFrame("words", latents, "", f"made-{seed}-{latents}", decoder)]
     with StoreWriter.begin(path, frame, Vocabulary.from_tokenizer(tokenizer), coders) as writer:
         writer.append(tokens, documents, {"words": rows})
         return writer.finish({})
@@ -56,3 +76,32 @@ def _make_store(path: Path, *, contexts: int = 120, context: int = 64, latents: 
 def store(tmp_path: Path) -> Store:
     """A small store; see `make_store`."""
     return _make_store(tmp_path / "store")
+
+
+BASE = {
+    "name": "t",
+    "coder": [{"name": "words", "kind": "planted"}],
+    "latents": {"sample": 4, "min_examples": 50},
+    "examples": {"scored": {"activating": 10, "non_activating": 10}},
+    "explainer": [{"name": "a", "kind": "contexts", "model": "lexical/rules"}],
+    "scorer": [{"name": "detection", "kind": "detection", "model": "lexical/rules", "batch": 10}],
+}
+
+
+@pytest.fixture(scope="session")
+def words_store(tmp_path_factory: pytest.TempPathFactory, make_store: Callable[..., Store]) -> Path:
+    """The folder of a small store that no test changes; see `make_store`."""
+    return make_store(tmp_path_factory.mktemp("words") / "store").path
+
+
+@pytest.fixture
+def write_task(tmp_path: Path, words_store: Path) -> Callable[..., Path]:
+    """Writes a task on the words store that runs in a moment; keywords replace its tables, None leaves one out."""
+
+    def write(file: str = "task.toml", **tables: Any) -> Path:
+        task = {**BASE, "store": {"path": str(words_store)}, **tables}
+        path = tmp_path / file
+        path.write_text(tomli_w.dumps({key: value for key, value in task.items() if value is not None}))
+        return path
+
+    return write

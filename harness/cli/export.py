@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["export"]
+__all__ = ["Format", "export"]
 
 
 class Format(StrEnum):

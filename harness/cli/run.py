@@ -40,6 +40,9 @@ def run(
 
     with Display() as display:
         outcome = asyncio.run(work())
+    if outcome.interrupted and not outcome.statuses:
+        typer.echo("harness: interrupted; run the task again to go on from here", err=True)
+        raise typer.Exit(130)
     print_results(finished(outcome, report=report))
     if outcome.interrupted:
         raise typer.Exit(130)

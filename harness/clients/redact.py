@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, groupby
 from urllib.parse import quote
 
 from harness.clients.protocol import Reply
@@ -34,7 +34,7 @@ _LOGGERS = (
     "asyncio",
 )
 # "sk-ab***yz" and the like, as providers write a key that they mask themselves
-_MASKED = re.compile(r"[\w-]*[*•…]{3,}[\w-]*|[\w-]+\.{3,}[\w-]*")
+_MASKED = re.compile(r"[\w-]{0,99}[*•…]{3,}[\w-]{0,99}|[\w-]{1,99}\.{3,}[\w-]{0,99}")
 
 
 class Redactor:
@@ -57,8 +57,8 @@ class Redactor:
         hidden = self._hidden(text)
         if not any(hidden):
             return text
-        shown = "".join("\0" if secret else char for char, secret in zip(text, hidden, strict=True))
-        return re.sub("\0+", REDACTED, shown)
+        runs = groupby(zip(text, hidden, strict=True), key=lambda pair: pair[1])
+        return "".join(REDACTED if secret else "".join(char for char, _ in run) for secret, run in runs)
 
     def reply(self, reply: Reply) -> Reply:
         """The reply without the key in any of its strings, nor spelled by its tokens."""

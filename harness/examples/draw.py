@@ -248,14 +248,19 @@ class _Latent:
 def _examples(store: Store, chosen: Chosen, window: int, rung: str | None) -> tuple[Example, ...]:
     """Examples with their text; the silent ones are of that rung."""
     texts = store.window_pieces(chosen.ids, window)
-    per_context = store.context_length // window
+    contexts, windows = np.divmod(chosen.ids, store.context_length // window)
+    # before the rows are taken: a view of a read-only array is read-only
+    chosen.activations.setflags(write=False)
     made = []
-    for text, number, activations, quantile in zip(
-        texts, chosen.ids.tolist(), chosen.activations, chosen.quantiles.tolist(), strict=True
+    for text, context, start, activations, quantile in zip(
+        texts,
+        contexts.tolist(),
+        (windows * window).tolist(),
+        chosen.activations,
+        chosen.quantiles.tolist(),
+        strict=True,
     ):
-        place = Place(store.id, number // per_context, number % per_context * window)
-        activations.setflags(write=False)
-        passage = Passage(text, (), place, store)
+        passage = Passage(text, (), Place(store.id, context, start), store)
         made.append(Example(passage, activations, quantile or None, None if quantile else rung))
     return tuple(made)
 

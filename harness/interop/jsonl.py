@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["EXPLANATION_KEYS", "SCORE_KEYS", "export"]
+__all__ = ["EXPLANATION_KEYS", "SCORE_KEYS", "Records", "export"]
 
 EXPLANATION_KEYS = ("run", "coder", "hookpoint", "latent", "explainer", "control", "text", "status", "usage")
 SCORE_KEYS = (

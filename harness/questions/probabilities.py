@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -35,7 +37,8 @@ def probabilities(
         return nothing
     stops = list(accumulate(len(token.token) for token in logprobs))
     holders = [_holder(label.start + offset, label.stop + offset, stops) for label in labels]
-    return tuple(_share(logprobs[at]) if at is not None and holders.count(at) == 1 else None for at in holders)
+    said = Counter(holders)
+    return tuple(_share(logprobs[at]) if at is not None and said[at] == 1 else None for at in holders)
 
 
 def _offset(text: str, spelled: str, labels: Sequence[Label]) -> int | None:
@@ -59,13 +62,9 @@ def _places(text: str, part: str) -> list[int]:
 
 
 def _holder(start: int, stop: int, stops: Sequence[int]) -> int | None:
-    """The index of the token that holds all characters from `start` to `stop`."""
-    first = 0
-    for index, end in enumerate(stops):
-        if first <= start and stop <= end:
-            return index
-        first = end
-    return None
+    """The index of the token that holds all characters from `start` to `stop`; `stops` are the tokens' ends."""
+    index = bisect_right(stops, start)
+    return index if index < len(stops) and stop <= stops[index] else None
 
 
 def _share(token: TokenLogprob) -> float | None:

@@ -16,6 +16,7 @@ __all__ = ["Template"]
 
 _ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
 _OBJECT = re.compile(r"'(?:[\w.]*\.)?(\w+) object'")
+_KINDS = {"Shown": "an example", "Activation": "an activation", "str": "a text"}
 
 
 class Template:
@@ -24,7 +25,7 @@ class Template:
     def __init__(self, path: Path, source: str, key: str, text: str, names: Sequence[str]) -> None:
         self._path = path
         self._key = key
-        self._above = _lines_above(source, text)
+        self._above = _lines_above(source, key, text)
         try:
             self._check_names(_ENVIRONMENT.parse(text), names)
             self._template = _ENVIRONMENT.from_string(text)
@@ -50,20 +51,24 @@ class Template:
                 self._fail(node.lineno, f'there is no variable "{node.name}"; known: {known}', None)
 
     def _fail(self, line: int | None, message: str, cause: Exception | None) -> NoReturn:
-        message = _OBJECT.sub(lambda match: match[1].lower(), message).rstrip(".")
-        if line is None:
-            place = f"{self._path}"
-        elif self._above is None:
-            place = f"{self._path}: line {line} of {self._key}"
-        else:
-            place = f"{self._path}:{self._above + line}"
-        raise PromptError(f"{place}: {self._key}: {message}") from cause
+        message = _OBJECT.sub(lambda match: _KINDS.get(match[1], match[0]), message).rstrip(".")
+        place, key = str(self._path), self._key
+        if line is not None and self._above is not None:
+            place += f":{self._above + line}"
+        elif line is not None:
+            key += f", line {line}"
+        raise PromptError(f"{place}: {key}: {message}") from cause
 
 
-def _lines_above(source: str, text: str) -> int | None:
+def _lines_above(source: str, key: str, text: str) -> int | None:
     """How many lines of a file stand above a template in it; None where it is written with escapes."""
     source = source.replace("\r\n", "\n")
-    return source[: source.index(text)].count("\n") if source.count(text) == 1 else None
+    start = re.search(
+        rf"^[ \t]*(?:\w+\.)?{key.rpartition('.')[2]}[ \t]*=[ \t]*(?:\"\"\"|'''|\"|')\n?", source, re.MULTILINE
+    )
+    if start is None or not source.startswith(text, start.end()):
+        return None
+    return source.count("\n", 0, start.end())
 
 
 def _line(error: Exception) -> int | None:

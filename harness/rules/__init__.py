@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.rules.concepts import Concept, load_concepts
+from harness.rules.concepts import Concept, Concepts, load_concepts
 from harness.rules.rule import RECOVERED, Rule, f1, parse, recovered
 from harness.rules.text import Text
 
-__all__ = ["RECOVERED", "Concept", "Rule", "Text", "f1", "load_concepts", "parse", "recovered"]
+__all__ = ["RECOVERED", "Concept", "Concepts", "Rule", "Text", "f1", "load_concepts", "parse", "recovered"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness.errors import CoderError
 from harness.rules.rule import Rule, parse
 
-__all__ = ["Concept", "load_concepts"]
+__all__ = ["Concept", "Concepts", "load_concepts"]
 
 
 class Concept(BaseModel):
@@ -42,14 +44,23 @@ class Concept(BaseModel):
         return parse(self.rule)
 
 
-def load_concepts(path: Path) -> tuple[Concept, ...]:
+@dataclass(frozen=True, slots=True)
+class Concepts:
+    """The concepts of a file, in its order, and the SHA-256 of its bytes."""
+
+    concepts: tuple[Concept, ...]
+    revision: str
+
+
+def load_concepts(path: Path) -> Concepts:
     """The concepts of a file: a JSON object with a list under `concepts`; the place in the list is the latent's index.
 
     Raises:
         CoderError: the file is missing or wrong; the message names it.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        data = json.loads(content)
         concepts = tuple(Concept.model_validate(item) for item in data["concepts"])
     except OSError as error:
         raise CoderError(f"{path}: cannot be read ({error.strerror}); a concepts file is needed") from error
@@ -64,11 +75,11 @@ def load_concepts(path: Path) -> tuple[Concept, ...]:
             _ = concept.parsed
         except ValueError as error:
             raise CoderError(f'{path}: concept "{concept.name}": {error}') from error
-    _unique(path, concepts)
-    return concepts
+    _check_unique(path, concepts)
+    return Concepts(concepts, hashlib.sha256(content).hexdigest())
 
 
-def _unique(path: Path, concepts: tuple[Concept, ...]) -> None:
+def _check_unique(path: Path, concepts: tuple[Concept, ...]) -> None:
     names: set[str] = set()
     sentences: set[str] = set()
     for concept in concepts:

@@ -57,6 +57,10 @@ class Graded(BaseModel):
         result[at] = (-np.log1p(-ranks)) ** self.shape
         return result
 
+    def ranks(self, strengths: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The ranks in [0, 1) of strengths above 0: the share of firings that are weaker."""
+        return -np.expm1(-(strengths.astype(np.float64) ** (1 / self.shape)))
+
     def _some(self, condition: Condition | None, share: float, among: Mask, text: Text, stream: int) -> Mask:
         """A share, by hash, of where the condition holds among some entries."""
         if condition is None or share == 0:
@@ -101,6 +105,12 @@ class Rule:
     def fires(self, pieces: Sequence[str] | Text) -> NDArray[np.bool_]:
         """`[positions]`: where the rule fires."""
         return self.strengths(pieces) > 0
+
+    def ranks(self, strengths: NDArray[np.float32]) -> NDArray[np.float64]:
+        """For each strength above 0 the share of all firings that are weaker, in [0, 1]; 1 where there is no grade."""
+        if isinstance(self._rule, Graded):
+            return self._rule.ranks(strengths)
+        return np.ones(len(strengths))
 
 
 _PARSER: TypeAdapter[Any] = TypeAdapter(Annotated[Condition | Graded, Field(discriminator="kind")])

@@ -29,7 +29,7 @@ from harness.store import CoderReader
 from harness.task import Task
 from harness.values import Explanation, Failure, Latent, ScoredSet, Status, Usage, digest, seed_of
 
-__all__ = ["RETRYABLE", "Conductor"]
+__all__ = ["RETRYABLE", "Conductor", "explanation_of", "explanation_unit", "result_hash", "score_unit"]
 
 # failures for a passing reason: done again when the run is resumed
 RETRYABLE: frozenset[Status] = frozenset({"provider_error", "over_budget"})
@@ -111,8 +111,7 @@ class Conductor:
         self, arm: ExplanationArm, latent: Latent, examples: Callable[[], _Drawn], *, count: bool
     ) -> Explanation | Failure | None:
         if arm.control in ("none", "generic"):
-            drawn = examples()
-            return drawn if isinstance(drawn, Failure) else constant(arm.control)
+            return constant(arm.control)
         if arm.control == "shuffled":
             key = shuffled_key(arm, latent.index, self._following(latent, 1).index)
             do = functools.partial(self._shuffle, arm, latent, key)

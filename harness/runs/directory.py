@@ -19,6 +19,8 @@ __all__ = ["JOURNAL", "REPORT", "changes", "freeze", "held"]
 
 JOURNAL = "journal.sqlite"
 REPORT = Path("report") / "index.html"
+# parts of the record that stand in the frozen task file: what the names in it stood for when it ran
+_FROZEN = ("versions", "store", "explainers", "scorers")
 
 
 @contextmanager
@@ -37,14 +39,22 @@ def held(directory: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        pid = owner.read_text().strip() if owner.exists() else "unknown"
-        raise RunError(f"{directory}: in use by process {pid}; wait for it, or give another --out") from None
+        raise RunError(f"{directory}: in use by process {_pid(owner)}; wait for it, or give another --out") from None
+    except OSError as error:
+        raise RunError(f"{directory}: the run directory cannot be written: {error.strerror}") from error
     try:
         owner.write_text(f"{os.getpid()}\n")
         yield
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
+
+
+def _pid(owner: Path) -> str:
+    try:
+        return owner.read_text().strip() or "unknown"
+    except OSError:  # whoever holds the directory has not written it yet, or is just leaving
+        return "unknown"
 
 
 def freeze(directory: Path, journal: Journal, record: Mapping[str, Any]) -> tuple[TaskRecord, list[str]]:
@@ -59,7 +69,7 @@ def freeze(directory: Path, journal: Journal, record: Mapping[str, Any]) -> tupl
         return TaskRecord(earlier[-1].number, mark, record), []
     number = len(earlier) + 1
     name = "task.toml" if number == 1 else f"task.{number}.toml"
-    frozen = {**record["task"], "frozen": {key: record[key] for key in ("versions", "store")}}
+    frozen = {**record["task"], "frozen": {key: record[key] for key in _FROZEN if key in record}}
     temporary = directory / (name + ".tmp")
     temporary.write_text(tomli_w.dumps(_without_none(frozen)), encoding="utf-8")
     temporary.replace(directory / name)

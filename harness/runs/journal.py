@@ -95,9 +95,8 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        fresh = not path.exists()
         self._reading = _connect(path)
-        if fresh or not self._reading.execute("SELECT name FROM sqlite_master WHERE name = 'meta'").fetchone():
+        if not self._reading.execute("SELECT name FROM sqlite_master").fetchone():
             _create(self._reading)
         _check_schema(self._reading, path)
         self._queue: queue.SimpleQueue[tuple[list[_Operation], asyncio.Future[None]] | None] = queue.SimpleQueue()
@@ -107,7 +106,7 @@ class Journal:
 
     async def __aenter__(self) -> Journal:
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
+        self._thread = threading.Thread(target=self._write, args=[_connect(self.path)], name="journal", daemon=True)
         self._thread.start()
         return self
 
@@ -227,8 +226,7 @@ class Journal:
         self._queue.put((operations, done))
         await done
 
-    def _write(self) -> None:
-        connection = _connect(self.path)
+    def _write(self, connection: sqlite3.Connection) -> None:
         try:
             while (group := self._next_group()) is not None:
                 error = _apply(connection, [operation for operations, _ in group for operation in operations])
@@ -250,7 +248,7 @@ class Journal:
             group.append(item)
         return group
 
-    def _tell(self, waiting: list[asyncio.Future[None]], error: sqlite3.Error | None) -> None:
+    def _tell(self, waiting: list[asyncio.Future[None]], error: Exception | None) -> None:
         def resolve() -> None:
             for done in waiting:
                 if done.done():
@@ -297,13 +295,13 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
         raise RunError(f"{path}: written by a newer version (schema {found}, this version reads up to {SCHEMA})")
 
 
-def _apply(connection: sqlite3.Connection, operations: list[_Operation]) -> sqlite3.Error | None:
+def _apply(connection: sqlite3.Connection, operations: list[_Operation]) -> Exception | None:
     try:
         connection.execute("BEGIN IMMEDIATE")
         for statement, row in operations:
             connection.execute(statement, row)
         connection.execute("COMMIT")
-    except sqlite3.Error as error:
+    except Exception as error:  # whatever it is, those who wait for the commit have to hear of it
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         return error

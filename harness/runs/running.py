@@ -147,11 +147,20 @@ class _StoppedCollecting(BaseException):
 def _record(task: Task, store: Store, plan: Plan, models: Models, latents: Mapping[str, list[int]]) -> dict[str, Any]:
     """All that decides or describes the results, JSON-able, for the journal and the frozen task."""
     figures = {name: asdict(found) for name, found in read_figures(store).items()}
+    manifest = store.manifest
+    found = {
+        "id": store.id,
+        "path": str(store.path.resolve()),
+        "tokens": store.n_tokens,
+        "model_revision": manifest.frame.model_revision,
+        "coder_revisions": {coder.name: coder.revision for coder in manifest.coders},
+        "figures": figures,
+    }
     return {
         "task": task.model_dump(mode="json"),
         "source": task.source,
         "ranking": task.ranking.model_dump(mode="json"),
-        "store": {"id": store.id, "path": str(store.path.resolve()), "tokens": store.n_tokens, "figures": figures},
+        "store": found,
         "explanation_arms": [asdict(arm) for arm in plan.explanation_arms],
         "score_arms": [asdict(arm) for arm in plan.score_arms],
         "explainers": {name: dict(explainer.identity) for name, explainer in plan.explainers.items()},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness import registry
 from harness.clients.models import Models
+from harness.errors import UserError
 from harness.explainers.base import Explainer
 from harness.scorers.base import Scorer
 from harness.task import ExplainerSettings, ScorerSettings, Task, validated
@@ -127,15 +129,26 @@ def constant(control: str | None) -> Explanation | None:
 
 
 def _explainer(settings: ExplainerSettings, models: Models, task: Task) -> Explainer:
-    kind = registry.load("explainers", settings.kind)
-    where = f"{task.source}: explainer.{settings.name}"
-    return kind(validated(kind.Settings, settings.options, where), models, task.base)
+    with _naming(f"{task.source}: explainer.{settings.name}") as where:
+        kind = registry.load("explainers", settings.kind)
+        return kind(validated(kind.Settings, settings.options, where), models, task.base)
 
 
 def _scorer(settings: ScorerSettings, models: Models, task: Task) -> Scorer:
-    kind = registry.load("scorers", settings.kind)
-    where = f"{task.source}: scorer.{settings.name}"
-    return kind(validated(kind.Settings, settings.options, where), models, task.base)
+    with _naming(f"{task.source}: scorer.{settings.name}") as where:
+        kind = registry.load("scorers", settings.kind)
+        return kind(validated(kind.Settings, settings.options, where), models, task.base)
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[str]:
+    """Inside, what is wrong with an arm says which table of which file is meant."""
+    try:
+        yield where
+    except UserError as error:
+        if str(error).startswith(where):
+            raise
+        raise type(error)(f"{where}: {error}") from error
 
 
 def _drawing(task: Task, part: str) -> dict[str, Any]:

@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness import metrics
 from harness.clients.ask import Asked, ask
 from harness.clients.models import Models
-from harness.errors import AccountError, Drained, HarnessError, PromptError
+from harness.errors import AccountError, Drained, HarnessError, UserError
 from harness.questions.kinds import Judgement, Question
 from harness.questions.prompts import load_variant
 from harness.scorers.base import Scored
 from harness.scorers.verdicts import Verdicts
 from harness.values import Example, Explanation, Failure, FailureStatus, Passage, Usage
 
-__all__ = ["Judge", "JudgeSettings"]
+__all__ = ["Judge", "JudgeSettings", "figures"]
 
 Asking = Callable[[Explanation | None, tuple[Passage, ...]], Question]
 
@@ -73,7 +73,7 @@ class Judge:
             # such an error ends the run, but not before the replies to the questions beside it, paid for, are kept
             try:
                 asked[index] = await ask(self._client, self._variant, questions[index], seed=seed)
-            except (AccountError, Drained, PromptError) as error:
+            except (AccountError, Drained, UserError) as error:
                 stopped.append(error)
 
         async with anyio.create_task_group() as group:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from harness.errors import StoreError
 
 __all__ = ["Vocabulary"]
+
+_BYTES = re.compile("[\udc80-\udcff]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,7 +140,7 @@ class Vocabulary:
 
 
 def _is_partial(text: str) -> bool:
-    return any("\udc80" <= char <= "\udcff" for char in text)
+    return _BYTES.search(text) is not None
 
 
 def _decode(texts: Sequence[str], *, ends: bool) -> list[str]:

@@ -22,7 +22,7 @@ from harness.subject.coders.protocol import CoderInfo, TokenCoder
 from harness.subject.corpus import Corpus, open_corpus
 from harness.subject.figures import CoderFigures
 from harness.subject.hookpoints import Hookpoint
-from harness.subject.models import ModelFiles, content_hash, find_model
+from harness.subject.models import ModelFiles, content_hash, find_model, load_model
 from harness.subject.packing import Packer, SubjectTokenizer, load_tokenizer
 from harness.task import CoderSettings, SubjectSettings
 
@@ -75,15 +75,14 @@ def collect(
     plan = _Plan.of(subject, coders, base)
     if _is_finished(out, plan.manifest):
         return Store.open(out)
-    loaded = [kind.load(coder, base, subject.device) for coder, kind in zip(coders, plan.kinds, strict=True)]
-    reading = plan.reading(dict(zip((coder.name for coder in coders), loaded, strict=True)))
+    loaded, reading = plan.load(base)
     vocabulary = Vocabulary.from_tokenizer(plan.tokenizer.backend)
     figures = reading.figures(plan.batches(), _FIGURE_TOKENS) if reading else {}
     frames = [
-        CoderFrame(settings.name, info.n_latents, info.hookpoint, info.revision, coder.decoder)
-        for settings, info, coder in zip(coders, plan.infos, loaded, strict=True)
+        CoderFrame(coder.name, info.n_latents, info.hookpoint, info.revision, loaded[coder.name].decoder)
+        for coder, info in zip(coders, plan.infos, strict=True)
     ]
-    texts = {name.name: coder for name, coder in zip(coders, loaded, strict=True) if isinstance(coder, TokenCoder)}
+    texts = {name: coder for name, coder in loaded.items() if isinstance(coder, TokenCoder)}
     with StoreWriter.begin(out, plan.manifest.frame, vocabulary, frames) as writer:
         _write_figures(out, figures)
         done = 0
@@ -157,17 +156,28 @@ class _Plan:
         known = [number for number in (limit, estimate) if number is not None]
         return max(done, min(known)) if known else 0
 
-    def reading(self, coders: Mapping[str, Any]) -> Reading | None:
-        """The subject, loaded, with the coders that read its activations; None where there are none."""
-        chosen = [place for place, kind in enumerate(self.kinds) if kind.reads == "activations"]
-        if not chosen:
-            return None
-        from harness.subject.reading import Reading
+    @property
+    def needs_model(self) -> bool:
+        """Whether a coder reads activations."""
+        return any(kind.reads == "activations" for kind in self.kinds)
 
-        points = {self.coders[n].name: Hookpoint(self.coders[n].hookpoint or "", self.coders[n].input) for n in chosen}
-        return Reading.load(
-            self.files, self.subject, points, {name: coder for name, coder in coders.items() if name in points}
-        )
+    def load(self, base: Path) -> tuple[dict[str, Any], Reading | None]:
+        """The coders, and the subject with those that read its activations where there are any."""
+        model = None
+        if self.needs_model:
+            # first of all: a device that is not there shows here
+            model = load_model(self.files, self.subject.dtype, self.subject.device)
+        pairs = list(zip(self.coders, self.kinds, strict=True))
+        loaded = {coder.name: kind.load(coder, base, self.subject.device) for coder, kind in pairs}
+        if model is None:
+            return loaded, None
+        from harness.subject.reading import Reading
+        from harness.subject.tracing import Traced
+
+        readers = [coder for coder, kind in pairs if kind.reads == "activations"]
+        points = {coder.name: Hookpoint(coder.hookpoint or "", coder.input) for coder in readers}
+        chosen = {coder.name: loaded[coder.name] for coder in readers}
+        return loaded, Reading(Traced(model), points, chosen, self.subject.threads)
 
 
 def _frame(

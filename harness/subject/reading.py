@@ -15,9 +15,7 @@ from harness.store.format import Rows
 from harness.subject.coders.protocol import ActivationCoder
 from harness.subject.figures import CoderFigures, FigureSums
 from harness.subject.hookpoints import Hookpoint
-from harness.subject.models import ModelFiles, load_model
 from harness.subject.tracing import Traced
-from harness.task import SubjectSettings
 
 __all__ = ["Reading"]
 
@@ -32,21 +30,6 @@ class Reading:
     hookpoints: Mapping[str, Hookpoint]
     coders: Mapping[str, ActivationCoder]
     threads: int | None = None
-
-    @classmethod
-    def load(
-        cls,
-        files: ModelFiles,
-        subject: SubjectSettings,
-        hookpoints: Mapping[str, Hookpoint],
-        coders: Mapping[str, ActivationCoder],
-    ) -> Reading:
-        """Load the model for coders that are loaded.
-
-        Raises:
-            SubjectError: the model cannot be loaded.
-        """
-        return cls(Traced(load_model(files, subject.dtype, subject.device)), hookpoints, coders, subject.threads)
 
     def rows(self, tokens: NDArray[np.uint32], documents: NDArray[np.int32]) -> dict[str, Rows]:
         """What fires at each position of `[batch, seq]`, by coder; nothing at positions of no document.

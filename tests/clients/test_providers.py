@@ -102,39 +102,39 @@ async def test_a_reply_over_the_limit_is_cut(client: Client, ask: Ask) -> None:
     assert (reply.text, reply.finish, reply.usage.output) == ("[1,", "length", 3)
 
 
-FAULTS: list[tuple[FaultKind, type[ClientError]]] = [
-    ("bad_request", BadRequest),
-    ("content_filter", Refused),
-    ("context", ContextTooLong),
-    ("echo_key_error", AuthenticationFailed),
-    ("html", Overloaded),
-    ("malformed", Overloaded),
-    ("not_found", AccountError),
-    ("overloaded", Overloaded),
-    ("quota", QuotaExhausted),
-    ("rate_limit", RateLimited),
-    ("redirect", BadRequest),
-    ("reset", ConnectionFailed),
-    ("reset_mid_body", ConnectionFailed),
-    ("server_error", Overloaded),
-    ("unauthorized", AuthenticationFailed),
-    ("unavailable", Overloaded),
-]
+FAULTS: dict[FaultKind, type[ClientError]] = {
+    "bad_request": BadRequest,
+    "content_filter": Refused,
+    "context": ContextTooLong,
+    "echo_key_error": AuthenticationFailed,
+    "html": Overloaded,
+    "malformed": Overloaded,
+    "not_found": AccountError,
+    "overloaded": Overloaded,
+    "quota": QuotaExhausted,
+    "rate_limit": RateLimited,
+    "redirect": BadRequest,
+    "reset": ConnectionFailed,
+    "reset_mid_body": ConnectionFailed,
+    "server_error": Overloaded,
+    "unauthorized": AuthenticationFailed,
+    "unavailable": Overloaded,
+}
 
 
-@pytest.mark.parametrize(("kind", "error"), FAULTS, ids=[kind for kind, _ in FAULTS])
-async def test_each_fault_has_its_error(
-    client: Client, provider: FakeProvider, ask: Ask, kind: FaultKind, error: type[ClientError]
-) -> None:
-    provider.fail(kind)
-    with pytest.raises(error) as caught:
-        await client.generate(ask())
-    assert type(caught.value) is error
-    assert caught.value.model == client.name
-    assert "\n" not in str(caught.value)
-    assert len(provider.requests) == 1, "the SDK sent it again by itself"
-    # the connection, or a new one, serves the next request
-    assert (await client.generate(ask())).text == "[1, 0]"
+async def test_each_fault_has_its_error(client: Client, provider: FakeProvider, ask: Ask) -> None:
+    raised: dict[FaultKind, type[ClientError]] = {}
+    for kind in FAULTS:
+        provider.fail(kind)
+        with pytest.raises(ClientError) as caught:
+            await client.generate(ask(kind))
+        raised[kind] = type(caught.value)
+        assert caught.value.model == client.name
+        assert str(caught.value).isprintable()
+        # the connection, or a new one, serves the next request
+        assert (await client.generate(ask())).text == "[1, 0]"
+    assert raised == FAULTS
+    assert len(provider.requests) == 2 * len(FAULTS), "an SDK sent something again by itself"
 
 
 async def test_a_server_that_does_not_answer_times_out(provider: FakeProvider, ask: Ask) -> None:
@@ -215,8 +215,21 @@ async def test_characters_split_over_tokens_join_up_again(ask: Ask) -> None:
 async def test_missing_logprobs_are_an_error_that_says_what_to_set(provider: FakeProvider, ask: Ask) -> None:
     client = connected_to("openai/gpt-4.1", provider)
     provider.fail("null_logprobs")
-    with pytest.raises(MissingLogprobs, match="logprobs = false"):
+    for _ in range(3):
+        with pytest.raises(MissingLogprobs, match=r'set logprobs = false in \[model."openai/gpt-4.1"\]'):
+            await client.generate(ask(top_logprobs=5))
+    assert len(provider.requests) == 1, "a second reply was paid for"
+    assert (await client.generate(ask())).text == "[1, 0]"
+    await client.aclose()
+
+
+async def test_one_reply_without_logprobs_among_others_condemns_no_model(provider: FakeProvider, ask: Ask) -> None:
+    client = connected_to("openai/gpt-4.1", provider)
+    assert (await client.generate(ask(top_logprobs=5))).logprobs
+    provider.fail("null_logprobs")
+    with pytest.raises(MissingLogprobs):
         await client.generate(ask(top_logprobs=5))
+    assert (await client.generate(ask(top_logprobs=5))).logprobs
     await client.aclose()
 
 

@@ -262,6 +262,19 @@ def test_a_decile_that_falls_short_is_counted_and_negatives_are_equally_few(made
     assert by_quantile[None] == len(examples) / 2 == found.counts["scored"] == 200 - sum(short.values())
 
 
+def test_a_short_decile_is_not_filled_from_the_others(build: Any) -> None:
+    def change(_tokens: NDArray[np.uint32], documents: NDArray[np.int32], values: NDArray[np.float32]) -> None:
+        scored = split_of(0, documents.ravel(), SplitSettings()).reshape(documents.shape) == SPLITS.index("scored")
+        values[scored] *= np.float32(0.1)
+
+    found = drawn(build(contexts=300, rates=(0.05,), vocabulary=500, change=change), count=50)
+    by_quantile = Counter(example.quantile for example in found.scored[0].examples)
+    assert [by_quantile[quantile] for quantile in (1, 2, 3)] == [5, 5, 5]
+    assert by_quantile[10] < 5
+    assert found.counts["scored_short_in_quantile_10"] == 5 - by_quantile[10]
+    assert found.counts["scored"] == by_quantile[None] < 50
+
+
 def test_a_dense_latent_has_as_few_activating_as_silent_ones_spread_over_the_deciles(made: Any) -> None:
     dense = drawn(made, 2, count=100)
     activating = Counter(e.quantile for e in dense.scored[0].examples if e.activating)

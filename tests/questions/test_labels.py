@@ -57,7 +57,7 @@ def values(text: str, count: int) -> list[int] | None:
         "1) yes\n2) no\n3) yes\n4) yes\n5) no",
         "Passage 1: 1\nPassage 2: 0\nPassage 3: 1\nPassage 4: 1\nPassage 5: 0",
         "**Passage 1:** 1\n**Passage 2:** 0\n**Passage 3:** 1\n**Passage 4:** 1\n**Passage 5:** 0",
-        "Passage 1 - Yes, it names a month.\nPassage 2 - No, it doesn't.\nPassage 3 - yes\nPassage 4 - yes\nPassage 5 - no",
+        "Passage 1 - Yes, a month.\nPassage 2 - No, it doesn't.\nPassage 3 - yes\nPassage 4 - yes\nPassage 5 - no",
         "1. 1 (a month)\n2. 0 (no month)\n3. 1 - May\n4. 1: June\n5. 0",
         "[1]: 1\n[2]: 0\n[3]: 1\n[4]: 1\n[5]: 0",
         "| Passage | Label |\n|---|---|\n| 1 | 1 |\n| 2 | 0 |\n| 3 | 1 |\n| 4 | 1 |\n| 5 | 0 |",
@@ -134,7 +134,9 @@ def test_one_label_is_found(text: str, label: int) -> None:
     assert values(text, 1) == [label]
 
 
-@pytest.mark.parametrize("text", ["Passage 1 fits.", "There is 1 month.", "No month is named here", "1 or 0", "[2]", "10"])
+@pytest.mark.parametrize(
+    "text", ["Passage 1 fits.", "There is 1 month.", "No month is named here", "1 or 0", "[2]", "10"]
+)
 def test_a_lone_digit_in_prose_is_no_label(text: str) -> None:
     assert values(text, 1) is None
 
@@ -151,7 +153,9 @@ def test_positions_are_those_of_the_labels() -> None:
     assert [text[label.start : label.stop] for label in labels] == ["1", "true", "no"]
 
 
-fragments = st.sampled_from(["1", "0", "[", "]", ", ", "\n", "1. ", "yes", "no ", "**", "Passage 2: ", "|", " " * 50, "{", '"', "x"])
+fragments = st.sampled_from(
+    ["1", "0", "[", "]", ", ", "\n", "1. ", "yes", "no ", "**", "Passage 2: ", "|", " " * 50, "{", '"', "x"]
+)
 
 
 @given(st.one_of(st.text(max_size=200), st.lists(fragments, max_size=60).map("".join)), st.integers(1, 6))

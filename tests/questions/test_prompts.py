@@ -41,7 +41,9 @@ def read_back(rendered: Rendered) -> dict[int, list[str]]:
 def test_the_explain_prompt_has_the_shape_of_the_paper() -> None:
     idioms = [
         example([("and he was", 0), (" over", 5), (" the", 6), (" moon", 9), (" to find", 0)]),
-        example([("we'll be laughing", 0), (" till", 5), (" the", 5), (" cows", 8), (" come", 8), (" home", 8), ("!", 0)]),
+        example(
+            [("we'll be laughing", 0), (" till", 5), (" the", 5), (" cows", 8), (" come", 8), (" home", 8), ("!", 0)]
+        ),
     ]
     assert last(EXPLAIN.render(Explain(tuple(idioms), 10.0))) == (
         "Example 1: and he was<< over the moon>> to find\n"
@@ -94,7 +96,9 @@ def test_few_shot_replies_parse_to_themselves_and_look_like_the_question() -> No
         if message.role == "assistant":
             assert isinstance(EXPLAIN.parse(Explain((), 1.0), message.content), Explanation)
         else:
-            assert len(re.findall(r"^Example \d: .*<<.+>>", message.content, re.M)) == message.content.count("Activations: (")
+            assert len(re.findall(r"^Example \d: .*<<.+>>", message.content, re.M)) == message.content.count(
+                "Activations: ("
+            )
 
 
 def test_a_withheld_explanation_changes_nothing_but_the_description() -> None:
@@ -117,7 +121,8 @@ def test_spans_are_the_characters_of_each_token(windows: list[tuple[str, ...]], 
     marks = [tuple(sorted(data.draw(st.sets(st.integers(0, len(window) - 1))))) for window in windows]
     passages = tuple(Passage(window, marked) for window, marked in zip(windows, marks, strict=True))
     examples = tuple(
-        Example(passage, np.isin(np.arange(len(passage.tokens)), passage.marks).astype(np.float32)) for passage in passages
+        Example(passage, np.isin(np.arange(len(passage.tokens)), passage.marks).astype(np.float32))
+        for passage in passages
     )
     told = Explanation(data.draw(texts))
     expected = {index: list(window) for index, window in enumerate(windows)}
@@ -188,31 +193,56 @@ SHOT = '[[shot]]\nexplanation = "x"\npassages = [{ text = "a << b", label = 1 }]
     [
         ("detect", "max_tokens = 9", "max_tokens = ", r"x\.toml: not a TOML file: .*line 5"),
         ("detect", "max_tokens = 9", "", r"x\.toml: sampling\.max_tokens: is missing"),
-        ("detect", "max_tokens = 9", "max_tokens = 'many'", r"x\.toml: sampling\.max_tokens: input should be a valid integer"),
+        (
+            "detect",
+            "max_tokens = 9",
+            "max_tokens = 'many'",
+            r"x\.toml: sampling\.max_tokens: input should be a valid integer",
+        ),
         ("detect", "max_tokens = 9", "max_tokens = 9\ntop_p = 1", r"x\.toml: sampling\.top_p: is not a key"),
         ("detect", 'reply = "labels"', 'reply = "yaml"', r"x\.toml: reply: input should be 'labels'"),
         ("explain", "", "", r"x\.toml: reply: input should be 'explanation'"),
         ("detect", 'withheld = "withheld"\n', "", r"x\.toml: templates\.withheld: is missing"),
         ("detect", "{{ explanation }}", "it", r"x\.toml: templates\.user: has to show the variable explanation"),
         ("detect", "{% endfor %}", "", r"x\.toml:\d+: templates\.user: .*endfor"),
-        ("detect", "{{ explanation }}", "{{ explanation", r"x\.toml:11: templates\.user: "),
-        ("detect", "{{ explanation }}", "{{ explanatoin }}", r'x\.toml:11: .*no variable "explanatoin"; known: examples, explanation'),
-        ("detect", "example.text", "example.txet", r"x\.toml:13: templates\.user: 'shown' has no attribute 'txet'"),
+        ("detect", "{{ explanation }}", "{{ explanation", r"x\.toml:12: templates\.user: "),
+        (
+            "detect",
+            "{{ explanation }}",
+            "{{ explanatoin }}",
+            r'x\.toml:11: .*no variable "explanatoin"; known: examples, explanation',
+        ),
+        ("detect", "example.text", "example.txet", r"x\.toml:13: templates\.user: an example has no attribute 'txet'"),
         ("detect", "example.text", "example.text.__class__", r"x\.toml:13: templates\.user: "),
         ("detect", "example.text", "1 // 0", r"x\.toml:13: templates\.user: .*zero"),
-        ("detect", "{{ example.text }}", "", r"x\.toml: templates\.user: the text of each example .* stands there 0 times"),
+        (
+            "detect",
+            "{{ example.text }}",
+            "",
+            r"x\.toml: templates\.user: the text of each example .* stands there 0 times",
+        ),
         ("detect", "{{ example.text }}", "{{ example.text }}{{ example.marked }}", r"stands there 2 times"),
-        ("detect", 'system = "s"', 'system = "{{ explanation }}"', r'x\.toml:8: .*no variable "explanation"; known: none'),
+        (
+            "detect",
+            'system = "s"',
+            'system = "{{ explanation }}"',
+            r'x\.toml:8: .*no variable "explanation"; known: none',
+        ),
+        ("detect", 'system = "s"', 'system = "a\\n{{ b }}"', r"x\.toml: templates\.system, line 2: "),
         ("fuzz", "'''\n", "'''\n" + SHOT, r'x\.toml: shot\[1\]: .*"<<" is not closed'),
         ("fuzz", "'''\n", "'''\n" + SHOT.replace(" << ", ""), r"x\.toml: shot\[1\]: nothing is marked"),
-        ("detect", "'''\n", "'''\n" + SHOT.replace("label = 1", "label = 2"), r"x\.toml: shot\[1\]\.passages\[1\]\.label: "),
+        (
+            "detect",
+            "'''\n",
+            "'''\n" + SHOT.replace("label = 1", "label = 2"),
+            r"x\.toml: shot\[1\]\.passages\[1\]\.label: ",
+        ),
     ],
 )
 def test_a_mistake_is_reported_with_file_and_place(
     tmp_path: Path, question: str, old: str, new: str, message: str
 ) -> None:
-    text = MINIMAL[::-1].replace(old[::-1], new[::-1], 1)[::-1] if new.startswith("'''\n[[") else MINIMAL.replace(old, new, 1)
-    path = write(tmp_path / "x.toml", text)
+    path = write(tmp_path / "x.toml", new.join(MINIMAL.rsplit(old, 1)) if old else MINIMAL)
     with pytest.raises(PromptError, match=message):
         load_variant(question, str(path))
 

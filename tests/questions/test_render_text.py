@@ -20,7 +20,9 @@ from harness.questions.render import (
 from harness.values import Example, Passage
 
 # characters that could be taken for marks or breaks come up often
-nasty = st.text(st.one_of(st.sampled_from("<>\\\n\r\t\"n x\u2028\u202e\udcff\x1b"), st.characters(codec=None)), max_size=8)
+nasty = st.text(
+    st.one_of(st.sampled_from('<>\\\n\r\t"n x\u2028\u202e\udcff\x1b'), st.characters(codec=None)), max_size=8
+)
 windows = st.lists(nasty, min_size=1, max_size=8)
 
 
@@ -97,7 +99,7 @@ def test_long_tokens_survive() -> None:
 
 @pytest.mark.parametrize("text", ["a << b", "a >> b", "<<a << b>>", "<<>>"])
 def test_marks_that_do_not_pair_up_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="pair up|not closed"):
+    with pytest.raises(ValueError, match=r"pair up|not closed"):
         parse_marked(text)
 
 

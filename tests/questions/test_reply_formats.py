@@ -18,7 +18,9 @@ EXPLAIN = Explain((Example(Passage(("a",)), np.array([1.0], np.float32)),), 1.0)
 words, labels = FORMATS["explanation"], FORMATS["labels"]
 sentences = st.text(min_size=1).map(one_line).filter(lambda text: text.strip(" .…*_"))
 nasty = st.lists(
-    st.sampled_from(["[explanation]:", "Explanation:", "**", "\n", "\n\n", " word ", "[rule]:", "{", "```", "`", "[", "1"])
+    st.sampled_from(
+        ["[explanation]:", "Explanation:", "**", "\n", "\n\n", " word ", "[rule]:", "{", "```", "`", "[", "1"]
+    )
 ).map("".join)
 scalars = st.none() | st.booleans() | st.integers() | st.text()
 rules = st.dictionaries(st.text(), scalars | st.lists(scalars))
@@ -88,7 +90,15 @@ def test_the_last_marked_paragraph_is_the_explanation(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "names of months", "[explanation]:", "[explanation]: ...", "[explanation]:\n\n```\n```", "**[explanation]:**", "[explanation] names"],
+    [
+        "",
+        "names of months",
+        "[explanation]:",
+        "[explanation]: ...",
+        "[explanation]:\n\n```\n```",
+        "**[explanation]:**",
+        "[explanation] names",
+    ],
 )
 def test_without_words_after_a_marker_there_is_no_explanation(text: str) -> None:
     answer = words.parse(EXPLAIN, text, None)

@@ -221,8 +221,7 @@ def test_a_failed_latent_says_what_failed(tab: Tab, report: Path, data: ReportDa
     page = tab.open(report, f"#latent=res6:{data.latents[7].latent.index}")
     assert "reply could not be read" in page.locator("table.arms tbody tr").nth(0).inner_text()
     page.goto(report.as_uri() + f"#latent=res6:{data.latents[11].latent.index}")
-    page.wait_for_function("document.querySelector('#page .notice') !== null")
-    assert page.locator("#page .notice").inner_text() == "Not asked about: too few examples."
+    page.locator("#page .notice", has_text="Not asked about: too few examples.").wait_for()
 
 
 def test_going_back_and_on_with_links_keys_and_the_browsers_button(tab: Tab, report: Path, data: ReportData) -> None:
@@ -231,7 +230,7 @@ def test_going_back_and_on_with_links_keys_and_the_browsers_button(tab: Tab, rep
     heading = page.locator("#page h1")
 
     def shown(name: str) -> None:
-        page.wait_for_function("name => document.querySelector('#page h1')?.textContent === name", arg=name)
+        page.get_by_role("heading", name=name, exact=True).wait_for()
 
     page.locator("table.index tbody a").nth(0).click()
     shown(names[0])
@@ -310,7 +309,7 @@ def test_many_latents_are_shown_in_parts(tab: Tab, make_report: Callable[..., Re
     page.get_by_role("button", name="Show 200 more of 400").click()
     assert page.locator("table.index tbody tr").count() == 400
     page.goto(page.url + "#latent=res6:19029")
-    page.wait_for_function("document.querySelector('#page h1')?.textContent === 'Latent 19029'")
+    page.get_by_role("heading", name="Latent 19029", exact=True).wait_for()
 
 
 def test_without_a_script_explanations_and_scores_are_there(browser: Browser, report: Path, data: ReportData) -> None:

@@ -133,7 +133,9 @@ class Translator:
 
     def _line(self, text: str) -> str:
         """One line of redacted text without control characters."""
-        clean = "".join(char if char.isprintable() else " " for char in self._redactor.clean(text))
+        # a body of megabytes need not be searched for the sake of its first line
+        clean = self._redactor.clean(text[: 20 * _LONGEST])
+        clean = "".join(char if char.isprintable() else " " for char in clean)
         line = " ".join(clean.split())
         return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 

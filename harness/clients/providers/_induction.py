@@ -2,8 +2,8 @@
 
 Candidates are single tokens, any or certain tokens after a given one, and endings. A rule is a few of them, added one
 by one as long as its F1 on the windows' tokens rises. The precision of each candidate is shrunk towards the share of
-tokens that activate, as if it had been seen at `PRIOR` places more: what was seen once says little (the lookup tables
-of Bills et al. 2023 and of Neuron2Graph shrink in the same way).
+tokens that activate, as if it had been seen at a few places more (`PRIORS`): what was seen once says little (the lookup
+tables of Bills et al. 2023 and of Neuron2Graph shrink in the same way).
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from harness.values import Example, Explanation
 
 __all__ = ["Induced", "induce"]
 
-PRIOR = 1.0  # places; keeps a token that was seen once out of a rule that is good without it
-PRIOR_ENDING = 4.0  # endings cover tokens that were never seen, and chance ones abound
-MOST_ATOMS = 12  # more make no readable sentence
+MOST_ATOMS = 16  # more make no readable sentence
 LEAST_GAIN = 0.003  # F1 that one more candidate has to bring
 SIMPLER = 0.01  # F1 by which a richer kind of rule has to be better than a simpler one
 ENDING_TYPES = 5  # distinct tokens that have to share an ending: "ber" alone is no pattern of four months
 
 AtomKind = Literal["token", "following", "after", "ending"]
+
+# places; keeps what was seen once out of a rule that is good without it. More for candidates that cover tokens never
+# seen, among which chance ones abound
+PRIORS: dict[AtomKind, float] = {"token": 1.0, "after": 1.0, "following": 3.0, "ending": 4.0}
 
 # the kinds of candidates that a rule may be made of; a single kind first, for a token that fires often on its own
 # keeps out the pairs that say when it does
@@ -161,7 +163,7 @@ def _greedy(places: _Places, candidates: _Candidates, menu: Sequence[AtomKind]) 
     """The candidates of some kinds that, added one by one, raise F1 most, and that F1."""
     atoms, owner, where = candidates.atoms, candidates.owner, candidates.where
     rate = places.active.sum() / (places.active.sum() + places.silent.sum())
-    prior = np.array([PRIOR_ENDING if atom.kind == "ending" else PRIOR for atom in atoms]) * (1 - rate)
+    prior = np.array([PRIORS[atom.kind] for atom in atoms]) * (1 - rate)
     prior[[atom.kind not in menu for atom in atoms]] = np.inf
     weight, silent = places.weight[where], places.silent[where].astype(np.float64)
     open_ = np.ones(len(places.tokens))

@@ -46,9 +46,9 @@ def overlap(explanation: str, passages: Sequence[Passage], *, marked: bool) -> l
     weights = _weights(found, len(stems), len(passages))
     shares = [_share(hits, weights) for hits in found]
     if not marked:
-        return [0.55 + 0.45 * share if share else 0.25 for share in shares]
+        return [0.55 + 0.4 * share if share else 0.25 for share in shares]
     return [
-        0.15 + 0.6 * _marked_share(passage, stems, quoted) + 0.2 * share
+        0.15 + 0.65 * _marked_share(passage, stems, quoted) ** 2 + 0.15 * share
         for passage, share in zip(passages, shares, strict=True)
     ]
 

@@ -6,9 +6,11 @@ because the SDKs' own parsing costs many times more (16.9 ms a reply with 220 to
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 import os
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Protocol
@@ -20,7 +22,7 @@ from pydantic import Field, field_validator, model_validator
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._errors import Translator
 from harness.clients.redact import Redactor, guard_logs, release_logs
-from harness.errors import ClientError, MissingKey, TaskError
+from harness.errors import ClientError, MissingKey, MissingLogprobs, TaskError
 from harness.task import Frozen
 from harness.values import digest
 
@@ -149,6 +151,8 @@ class SDKClient:
         self._redactor = Redactor(where.key)
         self._translator = Translator(name, where.base_url, self._redactor)
         self._guard = guard_logs(self._redactor)
+        # whether replies have logprobs, None until one was asked for some
+        self._gives_logprobs: bool | None = None
 
     def wire(self, request: Request) -> Mapping[str, Any]:
         """URL, path and body, without the key."""
@@ -157,9 +161,13 @@ class SDKClient:
     async def generate(self, request: Request) -> Reply:
         """Ask once.
 
+        When the first reply that should have logprobs has none, no further one is paid for.
+
         Raises:
             ClientError: no reply.
         """
+        if request.top_logprobs is not None and self._gives_logprobs is False:
+            raise self._missing("an earlier reply had no logprobs, so nothing was sent")
         outcome = await self._send(request)
         # Raised here and not where the SDK's exception was caught: as its context that one would keep the response,
         # which may hold the key.
@@ -178,6 +186,10 @@ class SDKClient:
         except ClientError as error:
             error.model = self.name
             raise
+
+    def _missing(self, what: str) -> MissingLogprobs:
+        hint = f'if this model gives none, set logprobs = false in [model."{self.name}"]'
+        return MissingLogprobs(f"{what}; {hint}", model=self.name)
 
     async def _send(self, request: Request) -> Reply | ClientError:
         body = self._body(request)
@@ -198,11 +210,14 @@ class SDKClient:
             return self._translator.answered(response, code if isinstance(code, int) and code >= 400 else 500)
         try:
             reply = self._dialect.reply(data, request)
-        except ClientError as error:
-            error.model = self.name
-            return error
+        except MissingLogprobs as error:
+            if self._gives_logprobs is None:
+                self._gives_logprobs = False
+            return self._missing(error.message)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             return self._translator.unreadable(response, "JSON that is no reply")
+        if reply.logprobs:
+            self._gives_logprobs = True
         # the one that a provider's support asks for
         request_id = response.headers.get("x-request-id") or response.headers.get("request-id")
         return replace(reply, request_id=request_id) if request_id else reply
@@ -240,8 +255,14 @@ def transport(sdk: Any, settings: SDKSettings, limit: int) -> dict[str, Any]:
     """
     timeout = httpx2.Timeout(settings.timeout, connect=min(_CONNECT, settings.timeout))
     limits = httpx2.Limits(max_connections=limit, max_keepalive_connections=limit)
-    client = sdk.DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False)
+    client = sdk.DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False, verify=_tls())
     return {"max_retries": 0, "timeout": timeout, "http_client": client}
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Reading the system's certificates takes longer than all else about a client; all share them."""
+    return httpx2.create_ssl_context()
 
 
 def plain(text: str) -> str:

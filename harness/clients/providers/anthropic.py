@@ -39,14 +39,15 @@ class AnthropicProvider:
         Raises:
             MissingKey, TaskError: there is no key, or the address is wrong.
         """
-        import anthropic
-
         assert isinstance(settings, SDKSettings)
         name = f"anthropic/{model}"
         address = os.environ.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
         where = endpoint(settings, name, address, "ANTHROPIC_API_KEY")
         takes = _TEMPERATURE.match(model) is not None if settings.temperature is None else settings.temperature
         capabilities = Capabilities(logprobs=False, temperature=takes, seed=False, context=settings.context)
+        # only now: the import takes seconds, and a missing key need not wait for it
+        import anthropic
+
         # its tracing is off: it costs a quarter of a call's time and writes errors to spans
         connection = anthropic.AsyncAnthropic(
             api_key=where.key,

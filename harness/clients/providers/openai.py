@@ -155,10 +155,7 @@ def _logprobs(choice: Mapping[str, Any], text: str) -> tuple[TokenLogprob, ...]:
     # A reply without tokens has no logprobs, and llama.cpp gives none where a reply ends within a character.
     if not text or text.endswith("\ufffd"):
         return ()
-    raise MissingLogprobs(
-        "the reply has no logprobs though they were asked for; if this model gives none, say logprobs = false in its "
-        "settings"
-    )
+    raise MissingLogprobs("the reply has no logprobs though they were asked for")
 
 
 def _token(item: Mapping[str, Any]) -> TokenLogprob:

@@ -1,0 +1,224 @@
+"""`truth/...`: a judge that knows the planted world, with error rates that are set.
+
+It is told the explanation and where the passages stand, never activations or labels. A registered sentence, or a rule
+that the explanation carries, is evaluated on the passages' text: in detection the rule has to fire anywhere in the
+window, in fuzzing on every marked token. Any other explanation it cannot judge, and says so in prose that no reply
+format takes for an answer. Where the explanation is withheld a coin decides.
+
+Every error is decided by a hash of the model's name, the seed, the explanation and the passage, so that it depends
+neither on the order of the questions nor, unless asked for, on the passages asked about together.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from statistics import NormalDist
+from typing import Annotated, Any
+
+import anyio.to_thread
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from harness import resources, rules
+from harness.clients.protocol import Capabilities, Reply, Request
+from harness.errors import BadRequest
+from harness.questions.kinds import Detect, Explain, Fuzz, Judgement
+from harness.questions.replies import FORMATS
+from harness.values import Explanation, Passage, Usage, seed_of
+
+__all__ = ["TruthClient", "TruthProvider", "TruthSettings"]
+
+_VERSION = 1  # raise it when the same question gets another answer
+_NORMAL = NormalDist()
+_MALFORMED = (
+    "I would say the first of them, and perhaps one more.",
+    "Several of these texts fit the explanation quite well.",
+    "It is hard to tell without more of the text.",
+)
+_UNKNOWN = "I do not know this explanation, so I cannot tell which of the texts fit it."
+_REFUSAL = "I cannot help with that."
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class TruthSettings(BaseModel):
+    """How often, and how, the judge errs; without settings it never does.
+
+    `concepts` is a concepts file, the shipped one unless set. `false_positive` and `false_negative` are the chances to
+    call a silent passage firing and a firing one silent. `latent_effect` is the standard deviation, in logits, of a
+    normal effect that each explanation adds to both rates. `batch_correlation` is the correlation of the errors' normal
+    scores among the passages of one question. `decile_misses` adds misses where the rule fires weakly: that chance in
+    the lowest tenth of its strengths, none in the highest, linear in between. `malformed` and `refused` are the shares
+    of replies that hold no answer and that refuse one. `seed` makes another judge of the same kind.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    concepts: Path | None = None
+    false_positive: Share = 0.0
+    false_negative: Share = 0.0
+    latent_effect: Annotated[float, Field(ge=0)] = 0.0
+    batch_correlation: Share = 0.0
+    decile_misses: Share = 0.0
+    malformed: Share = 0.0
+    refused: Share = 0.0
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _leave_answers(self) -> TruthSettings:
+        if self.malformed + self.refused > 1:
+            raise ValueError("malformed + refused is more than 1")
+        return self
+
+
+class TruthClient:
+    """Answers the typed question of a request; the messages are not read.
+
+    Raises:
+        CoderError: the concepts file is missing or wrong.
+    """
+
+    capabilities = Capabilities(logprobs=False, temperature=False, model_free=True)
+
+    def __init__(self, model: str, settings: TruthSettings) -> None:
+        self.name = f"truth/{model}"
+        self._model = model
+        self._settings = settings
+        loaded = rules.load_concepts(settings.concepts or resources.fixture("concepts.json"))
+        self._revision = loaded.revision
+        self._known = {sentence: concept.parsed for concept in loaded.concepts for sentence in concept.sentences}
+
+    def wire(self, request: Request) -> Mapping[str, Any]:
+        """A hash of the question, with all that decides the answer to it."""
+        return {
+            "provider": "truth",
+            "version": _VERSION,
+            "model": self._model,
+            "settings": self._settings.model_dump(mode="json", exclude={"concepts"}),
+            "concepts": self._revision,
+            "question": self._question(request).digest(),
+        }
+
+    async def generate(self, request: Request) -> Reply:
+        """Judge the passages.
+
+        Raises:
+            BadRequest: the request carries no question, or one that asks for an explanation.
+        """
+        question = self._question(request)
+        # a context of a thousand tokens takes a millisecond or two: not on the event loop
+        return await anyio.to_thread.run_sync(partial(self._reply, question))
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    def _question(self, request: Request) -> Detect | Fuzz:
+        question = request.question
+        if question is None:
+            raise BadRequest(f"{self.name} answers typed questions only, and this request has none", model=self.name)
+        if isinstance(question, Explain):
+            raise BadRequest(
+                f"{self.name} judges explanations and writes none; explain with another model", model=self.name
+            )
+        return question
+
+    def _reply(self, question: Detect | Fuzz) -> Reply:
+        settings = self._settings
+        whole = question.digest()
+        fate = self._even("fate", whole)
+        if fate < settings.refused:
+            return Reply(_REFUSAL, "refusal", _USAGE, model=self.name)
+        if fate < settings.refused + settings.malformed:
+            return Reply(_MALFORMED[seed_of(whole) % len(_MALFORMED)], "stop", _USAGE, model=self.name)
+        labels = self._labels(question, whole)
+        if labels is None:
+            return Reply(_UNKNOWN, "stop", _USAGE, model=self.name)
+        text = FORMATS["labels"].format(Judgement(labels, (None,) * len(labels)), question)
+        return Reply(text, "stop", _USAGE, model=self.name)
+
+    def _labels(self, question: Detect | Fuzz, whole: str) -> tuple[int, ...] | None:
+        """A label a passage, or None where the explanation is not known."""
+        told = question.explanation
+        if told is None:
+            coins = (self._even("coin", question.name, passage.identity()) for passage in question.passages)
+            return tuple(int(coin < 0.5) for coin in coins)
+        rule = self._resolve(told)
+        if rule is None:
+            return None
+        effect = self._settings.latent_effect
+        shift = effect * _NORMAL.inv_cdf(self._even("latent", told.identity())) if effect else 0.0
+        together = _NORMAL.inv_cdf(self._even("batch", whole))
+        labels: list[int] = []
+        for passage in question.passages:
+            strength = _strength(rule, passage, marked=isinstance(question, Fuzz))
+            own = _NORMAL.inv_cdf(self._even("error", question.name, told.identity(), passage.identity()))
+            mixing = self._settings.batch_correlation
+            score = _NORMAL.cdf(math.sqrt(mixing) * together + math.sqrt(1 - mixing) * own)
+            wrong = score < self._error_rate(rule, strength, shift)
+            labels.append(int((strength > 0) != wrong))
+        return tuple(labels)
+
+    def _resolve(self, told: Explanation) -> rules.Rule | None:
+        """The rule that the explanation carries, else the one that its sentence is registered for."""
+        if told.rule is None:
+            return self._known.get(told.text.strip())
+        try:
+            return _parsed(json.dumps(dict(told.rule), sort_keys=True))
+        except ValueError:
+            return None
+
+    def _error_rate(self, rule: rules.Rule, strength: float, shift: float) -> float:
+        settings = self._settings
+        if strength <= 0:
+            return _shifted(settings.false_positive, shift)
+        decile = min(9, int(10 * rule.ranks(np.array([strength], dtype=np.float32))[0]))
+        weak = settings.decile_misses * (9 - decile) / 9
+        return 1 - (1 - _shifted(settings.false_negative, shift)) * (1 - weak)
+
+    def _even(self, *parts: Any) -> float:
+        """A number in (0, 1), even over whatever is hashed."""
+        hashed = seed_of(self._model, self._settings.seed, json.dumps(parts, ensure_ascii=False))
+        return ((hashed >> 11) + 0.5) / 2.0**53
+
+
+class TruthProvider:
+    """Makes clients `truth/<any name>`: judges with the truth, told apart by their names."""
+
+    Settings = TruthSettings
+
+    @classmethod
+    def connect(cls, model: str, settings: TruthSettings) -> TruthClient:
+        """The judge of that name.
+
+        Raises:
+            CoderError: the concepts file is missing or wrong.
+        """
+        return TruthClient(model, settings)
+
+
+_USAGE = Usage(requests=1, cost=0.0)
+_parsed = lru_cache(maxsize=1024)(lambda data: rules.parse(json.loads(data)))
+
+
+@lru_cache(maxsize=512)
+def _text(pieces: tuple[str, ...]) -> rules.Text:
+    """The prepared context: the same window is judged by many rules."""
+    return rules.Text(pieces)
+
+
+def _strength(rule: rules.Rule, passage: Passage, *, marked: bool) -> float:
+    """How strongly the rule holds: its largest strength in the window, or its smallest on the marks."""
+    before = passage.preceding()
+    strengths = rule.strengths(_text((*before, *passage.tokens)))[len(before) :]
+    if marked:
+        return float(strengths[list(passage.marks)].min()) if passage.marks else 0.0
+    return float(strengths.max(initial=0.0))
+
+
+def _shifted(rate: float, shift: float) -> float:
+    """The rate with its logit shifted; 0 stays 0."""
+    return rate if rate == 0 else 1 / (1 + (1 - rate) / rate * math.exp(-shift))
