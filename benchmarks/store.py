@@ -45,12 +45,12 @@ class Size:
     draws: int
 
 
-def batches(size: Size) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.int32], csr_array]]:
-    """Random text and activations: rates fall as a power law, values are lognormal."""
-    generator = np.random.default_rng(0)
+def batches(size: Size, step: int = 1) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.int32], csr_array]]:
+    """Random text and activations, every `step`-th batch: rates fall as a power law, values are lognormal."""
     rates = (np.arange(size.latents) + 100.0) ** -1.1
-    cumulative = np.cumsum(generator.permutation(rates) / rates.sum())
-    for start in range(0, size.tokens, CONTEXT * BATCH):
+    cumulative = np.cumsum(np.random.default_rng(0).permutation(rates) / rates.sum())
+    for start in range(0, size.tokens, CONTEXT * BATCH * step):
+        generator = np.random.default_rng(start)
         positions = CONTEXT * BATCH
         drawn = np.searchsorted(cumulative, generator.random((positions, size.density))).clip(0, size.latents - 1)
         cells = np.unique(np.arange(positions)[:, None] * size.latents + drawn)
@@ -128,9 +128,7 @@ def write_dict(size: Size, folder: Path) -> dict[str, float]:
     clock, base = Clock(), _peak()
     found: dict[int, list[tuple[int, float]]] = defaultdict(list)
     nonzeros = 0
-    for number, (_, _, matrix) in enumerate(batches(size)):
-        if number % 16:
-            continue
+    for _, _, matrix in batches(size, 16):
         nonzeros += matrix.nnz
         with clock:
             cells = matrix.tocoo()
@@ -239,10 +237,10 @@ def alone(measure: Callable[[Size, Path], dict[str, float]], size: Size, folder:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description=__doc__)
-    parser.add_argument("--tokens", type=int, default=1 << 21)
+    parser.add_argument("--tokens", type=int, default=1 << 20)
     parser.add_argument("--latents", type=int, default=16_384)
     parser.add_argument("--density", type=int, default=16, help="latents that fire at a token, at most")
-    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     size = Size(given.tokens, given.latents, given.density, given.draws)

@@ -64,10 +64,13 @@ def assemble(
     """A client with its layers: replies, then retry, then limit, then the provider.
 
     A remembered reply takes no slot, and a slot is free during a back-off. Share one `limits` among all clients of a
-    run, so that those of one account wait for one another. Clients that send nothing anywhere get no retries. Once
-    `stopping()` is true nothing more is sent.
+    run, so that those of one account wait for one another. Clients that send nothing anywhere get no retries, and
+    model-free ones no keeping either: what they say is free and always the same. Once `stopping()` is true nothing
+    more is sent.
     """
     sending: Client = Draining(client, stopping)
+    if client.capabilities.model_free:
+        return sending
     if isinstance(client, Remote):
         limits = limits or Limits()
         gate = limits.gate(client.account, client.model, client.requests)

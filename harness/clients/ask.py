@@ -68,7 +68,9 @@ async def _once(client: Client, variant: Variant, question: Question, request: R
         return Asked(Failure("refused", error.message), (), Usage()), None
     except ClientError as error:
         return Asked(Failure("provider_error", error.message), (), Usage()), None
-    return Asked(_read(client, variant, question, reply), (request_key(client, request),), reply.usage), reply
+    # replies of model-free clients are not kept: they can be had again
+    keys = () if client.capabilities.model_free else (request_key(client, request),)
+    return Asked(_read(client, variant, question, reply), keys, reply.usage), reply
 
 
 def _read(client: Client, variant: Variant, question: Question, reply: Reply) -> Answer | Failure:

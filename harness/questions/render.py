@@ -39,7 +39,7 @@ __all__ = [
     "unescape",
 ]
 
-MARK_SHARE = 0.5  # of the window's largest activation; a token above it is marked (paper section 4)
+MARK_SHARE = 0.3  # of the window's largest activation; a token above it is marked (paper section 4)
 
 _CONTROL = (
     "\x00-\x1f\x7f-\x9f"  # C0, delete, C1

@@ -18,15 +18,19 @@ __all__ = ["RECOVERED", "Rule", "f1", "parse", "recovered"]
 
 # the F1 from which on an explanation's rule counts as the concept found
 RECOVERED = 0.8
+# no rank rounds to 1, whose strength would be infinite
+_HIGHEST = 1 - 1e-12
 
 
 class Graded(BaseModel):
     """A condition with strengths, and with the impurities that latents have.
 
-    Where `rule` holds the latent fires. A share `core_share` of the firings at which `core` holds, too, make up its
-    strongest tenth; `stray` holds at other places, of which the share `stray_rate` fires as well, among its weakest
-    tenth. With rates fitted so that core firings are a tenth of all and stray ones `stray_share` of a tenth, the ranks
-    of all firings are even on (0, 1), and the strength of rank r is (-log(1 - r)) ** shape: a stretched exponential,
+    Where `rule` holds the latent fires. A share `core_share` of the firings at which `core` holds, too, are its
+    strongest ones; `stray` holds at other places, of which the share `stray_rate` fires as well, among its weakest.
+    `tenth` is the share of all firings that counts as the strongest tenth and as the weakest: 0.1 for a latent that
+    fires once in a window, less for one that fires on stretches of words, so that it is a tenth of windows. With rates
+    fitted so that core firings are a `tenth` of all and strays the share `stray_share` of a `tenth`, the ranks of all
+    firings are even on (0, 1), and the strength of rank r is (-log(1 - r)) ** shape: a stretched exponential,
     heavy-tailed for a shape above 1.
 
     Every choice is a hash of `seed`, the word and the six words and marks before it: equal text, equal strength.
@@ -41,6 +45,7 @@ class Graded(BaseModel):
     stray: Condition | None = None
     stray_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     stray_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    tenth: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     shape: Annotated[float, Field(gt=0, le=4)] = 1.5
     seed: str
 
@@ -51,11 +56,20 @@ class Graded(BaseModel):
         stray = self._some(self.stray, self.stray_rate, ~held, text, 2)
         result = np.zeros(len(held), dtype=np.float32)
         at = np.flatnonzero(held | stray)
+        if len(at) == 0:
+            return result
         rank = self._chance(text, 0, at)
-        plain = _plain_rank(rank, self.stray_share if self.stray else 0.0, 0.9 if self.core else 1.0)
-        ranks = np.where(core[at], 0.9 + 0.1 * rank, np.where(stray[at], 0.1 * rank, plain))
-        result[at] = (-np.log1p(-ranks)) ** self.shape
+        low = self.tenth * rank
+        ranks = np.where(core[at], 1.0 - self.tenth + low, np.where(stray[at], low, self._plain(rank)))
+        result[at] = (-np.log1p(-np.minimum(ranks, _HIGHEST))) ** self.shape
         return result
+
+    def _plain(self, rank: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Ranks of firings neither core nor stray: none among the strongest, fewer where strays fill the weakest."""
+        top = 1.0 - (self.tenth if self.core else 0.0)
+        low = self.tenth * (1.0 - (self.stray_share if self.stray else 0.0))
+        mass = rank * (low + top - self.tenth)
+        return np.where(mass < low, mass / low * self.tenth, self.tenth + mass - low)
 
     def ranks(self, strengths: NDArray[np.float32]) -> NDArray[np.float64]:
         """The ranks in [0, 1) of strengths above 0: the share of firings that are weaker."""
@@ -63,16 +77,16 @@ class Graded(BaseModel):
 
     def _some(self, condition: Condition | None, share: float, among: Mask, text: Text, stream: int) -> Mask:
         """A share, by hash, of where the condition holds among some entries."""
-        if condition is None or share == 0:
-            return np.zeros_like(among)
-        mask = condition.holds(text) & among
-        at = np.flatnonzero(mask)
-        mask = mask.copy()
-        mask[at] = self._chance(text, stream, at) < share
+        mask = np.zeros_like(among)
+        if condition is not None and share > 0:
+            at = np.flatnonzero(condition.holds(text) & among)
+            mask[at] = self._chance(text, stream, at) < share
         return mask
 
     def _chance(self, text: Text, stream: int, at: NDArray[np.int64]) -> NDArray[np.float64]:
         """Numbers in (0, 1), even, one for each of the entries `at`."""
+        if len(at) == 0:
+            return np.empty(0)
         mixed = scramble(text.hashes[at] ^ self._streams[stream])
         return ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
 
@@ -148,10 +162,3 @@ def f1(rule: Rule, concept: Rule, contexts: Iterable[Sequence[str] | Text]) -> f
 def recovered(rule: Rule, concept: Rule, contexts: Iterable[Sequence[str] | Text]) -> bool:
     """Whether the rule has an F1 of at least 0.8 with the concept; False where neither fires anywhere."""
     return f1(rule, concept, contexts) >= RECOVERED
-
-
-def _plain_rank(rank: NDArray[np.float64], stray_share: float, top: float) -> NDArray[np.float64]:
-    """Ranks of firings neither core nor stray: even below `top`, thinned where stray ones fill the lowest tenth."""
-    low = 0.1 * (1.0 - stray_share)
-    mass = rank * (low + top - 0.1)
-    return np.where(mass < low, mass / low * 0.1, 0.1 + mass - low)

@@ -214,10 +214,10 @@ class Conductor:
             return unit
         if self.draining:
             raise Drained("the run is stopping")
-        if unit is not None and not unit.pending:
-            await self.journal.forget(unit.replies)
         shared = self._flying[key] = _Shared()
         try:
+            if unit is not None and not unit.pending:
+                await self.journal.forget(unit.replies)
             unit = await do()
             # a unit rests on replies that are paid for: once it is there, only its commit may end
             with anyio.CancelScope(shield=True):
@@ -229,8 +229,9 @@ class Conductor:
             raise
         finally:
             del self._flying[key]
-        # what fails is tried again in the next run, not whenever another arm of this one asks for it
-        self._tried.add(key)
+        if self._again(unit):
+            # what fails is tried again in the next run, not whenever another arm of this one asks for it
+            self._tried.add(key)
         return unit
 
     def _again(self, unit: Unit) -> bool:

@@ -308,9 +308,17 @@ def _apply(connection: sqlite3.Connection, operations: list[_Operation]) -> Exce
     return None
 
 
+# below so many bytes compression costs more than it saves
+_SMALL = 400
+_ZLIB = b"x"
+
+
 def _pack(value: Any) -> bytes:
-    return zlib.compress(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    """Compact JSON, compressed where that pays; JSON never begins as a zlib stream does."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return text if len(text) < _SMALL else zlib.compress(text)
 
 
 def _unpack(blob: bytes) -> Any:
-    return json.loads(zlib.decompress(blob).decode("utf-8", "surrogatepass"))
+    text = zlib.decompress(blob) if blob.startswith(_ZLIB) else blob
+    return json.loads(text.decode("utf-8", "surrogatepass"))

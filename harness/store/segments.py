@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harness.errors import StoreError
 from harness.store.files import checksum, open_array, sync_folder, write_array, write_json
 
-__all__ = ["Columns", "Segment", "list_segments", "sort_by_latent", "write_segment"]
+__all__ = ["Columns", "Segment", "check_segments", "list_segments", "sort_by_latent", "write_segment"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

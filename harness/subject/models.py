@@ -64,7 +64,10 @@ def find_model(model: str, revision: str | None, base: Path, *, weights: bool = 
         return ModelFiles(model, _folder_revision(folder, weights=weights), folder)
     if folder.exists() or model.startswith((".", "/", "~")) or not _HUB_ID.match(model):
         raise SubjectError(f"{model}: no such folder ({folder}); subject.model is a model's folder or Hugging Face id")
-    found = hub_file(model, "config.json", revision, SubjectError)
+    try:
+        found = hub_file(model, "config.json" if weights else "tokenizer.json", revision, SubjectError)
+    except SubjectError as problem:
+        raise SubjectError(f"{problem}; and there is no folder {folder}") from problem
     assert found is not None
     return ModelFiles(model, found.parent.name, None)
 

@@ -29,6 +29,7 @@ class Traced:
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = model
         self._envoy: Any = nnsight.NNsight(model)
+        self._device = next(model.parameters()).device
         self._orders: dict[frozenset[Hookpoint], tuple[Hookpoint, ...]] = {}
 
     @torch.no_grad()
@@ -43,7 +44,7 @@ class Traced:
             HookpointError: there is no such module, or it does not run exactly once in a forward pass.
         """
         order = self.order(tokens, hookpoints)
-        with self._envoy.trace(input_ids=tokens, use_cache=False) as tracer:
+        with self._envoy.trace(input_ids=tokens.to(self._device), use_cache=False) as tracer:
             found = nnsight.save([])
             for hookpoint in order:
                 module = self._envoy.get(hookpoint.path)
@@ -59,6 +60,7 @@ class Traced:
         change: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Next-token logits `[batch, seq, vocabulary]`; `change` maps what the hookpoint holds, `[batch, seq, d]`."""
+        tokens = tokens.to(self._device)
         if hookpoint is None or change is None:
             return self.model(input_ids=tokens, use_cache=False).logits
         self.order(tokens, [hookpoint])
@@ -93,7 +95,7 @@ class Traced:
                 check_path(hookpoint.path, modules)
                 hooks.append(_watch(modules[hookpoint.path], hookpoint, reached))
             with torch.no_grad():
-                self.model(input_ids=tokens.to(next(self.model.parameters()).device), use_cache=False)
+                self.model(input_ids=tokens.to(self._device), use_cache=False)
         finally:
             for hook in hooks:
                 hook.remove()

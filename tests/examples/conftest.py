@@ -31,6 +31,12 @@ class Dense:
 Build = Callable[..., Dense]
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    # flushing guards against power loss, which no test tries, and takes most of a small store's time
+    monkeypatch.setattr("os.fsync", lambda _: None)
+
+
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
     """Makes a store of random documents; token 0 is BOS at the start of each context and never activates."""

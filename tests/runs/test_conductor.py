@@ -411,25 +411,26 @@ async def test_an_account_that_fails_stops_the_run_and_what_was_paid_for_stays(
     tmp_path: Path,
     fault: Any,
 ) -> None:
+    broke = True
+
     def fail(received: Received) -> Fault | None:
-        return Fault(fault) if received.number >= 8 else None
+        return Fault(fault) if broke and received.number >= 8 else None
 
     async with FakeProvider(faults=fail) as provider:
         point_at(provider)
         outcome = await run("limits.requests=1", "limits.latents=2")
         assert outcome.stopped_by is not None
         assert not outcome.interrupted
-        assert len(provider.requests) == 9  # nothing goes out after the first such answer
+        # nothing goes out after the first such answer, but for what was on its way to the other model
+        assert 9 <= len(provider.requests) <= 10
         assert {unit.status for unit in units_of(tmp_path / "run").values()} == {"ok"}
         assert len(list(Journal(tmp_path / "run" / JOURNAL).replies())) == 8
-        paid = Counter(request.digest for request in provider.requests[:8])
-    async with FakeProvider() as provider:
-        point_at(provider)
+        paid = {request.digest for request in provider.requests[:8]}
+        broke = False
         assert (await run()).stopped_by is None
-        assert not paid.keys() & provider.counts.keys()
+        assert {provider.counts[asked] for asked in paid} == {1}
         await run(out="undisturbed")
-    undisturbed = {found[1:] for found in results_of(tmp_path / "undisturbed")}
-    assert undisturbed == {found[1:] for found in results_of(tmp_path / "run")}
+    assert results_of(tmp_path / "undisturbed") == results_of(tmp_path / "run")
 
 
 async def test_a_failed_account_stops_the_arms_of_other_accounts_too(
@@ -450,7 +451,8 @@ async def test_a_failed_account_stops_the_arms_of_other_accounts_too(
             latents={"sample": 8, "min_examples": 50},
         )
         assert outcome.stopped_by is not None
-        assert len(_bodies(provider, "explainer")) <= 2
+        # the two latents' own, and the one that the second is to be swapped with
+        assert len(_bodies(provider, "explainer")) <= 3
         assert len(_bodies(provider, "judge")) < 8 * 10
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -190,25 +189,24 @@ def test_a_writer_killed_once_at_each_file_operation_ends_in_the_same_bytes(tmp_
     assert operations >= 60
 
 
-def _hold(path: Path, ready: Any, leave: Any) -> None:
-    with StoreWriter.create(path, FRAME, VOCABULARY, CODERS):
-        ready.set()
-        leave.wait(60)
-
-
 def test_a_second_writer_is_told_who_writes(path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    ready, leave = spawn.Event(), spawn.Event()
-    process = spawn.Process(target=_hold, args=(path, ready, leave))
-    process.start()
-    try:
-        assert ready.wait(60)
-        for start in (StoreWriter.create, StoreWriter.begin):
-            with pytest.raises(StoreError, match=f"being written by process {process.pid}"):
-                start(path, FRAME, VOCABULARY, CODERS)
-    finally:
-        leave.set()
-        process.join()
+    (ready, tell), (leave, let_go) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(let_go)
+        try:
+            with StoreWriter.create(path, FRAME, VOCABULARY, CODERS):
+                os.write(tell, b"x")
+                os.read(leave, 1)
+        finally:
+            os._exit(0)
+    os.read(ready, 1)
+    for start in (StoreWriter.create, StoreWriter.begin):
+        with pytest.raises(StoreError, match=f"being written by process {child}"):
+            start(path, FRAME, VOCABULARY, CODERS)
+    for end in (ready, tell, leave, let_go):
+        os.close(end)
+    os.waitpid(child, 0)
     StoreWriter.begin(path, FRAME, VOCABULARY, CODERS).close()
 
 

@@ -313,3 +313,17 @@ def test_a_broken_model_is_told(subject: SubjectSettings, sae: CoderSettings, tm
     (folder / "config.json").unlink()
     with pytest.raises(SubjectError, match=r"no config\.json"):
         collect(subject.model_copy(update={"model": str(folder)}), [sae], tmp_path / "store")
+
+
+def test_planted_latents_are_collected_without_torch(llama: Path, corpus_file: Path, tmp_path: Path) -> None:
+    subject = SubjectSettings(model=str(llama), corpus=CorpusSettings(path=corpus_file), context=16)
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from harness.subject.collect import collect; from harness.task import CoderSettings, SubjectSettings\n"
+        f"subject = SubjectSettings.model_validate_json({subject.model_dump_json()!r})\n"
+        "coder = CoderSettings(name='planted', kind='planted')\n"
+        f"store = collect(subject, [coder], Path({str(tmp_path / 'store')!r}))\n"
+        "assert store.n_contexts > 20 and store.coder('planted').n_latents > 30\n"
+        "assert not {'torch', 'transformers', 'nnsight'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=60)

@@ -23,7 +23,7 @@ __all__ = ["Induced", "induce"]
 MOST_ATOMS = 16  # more make no readable sentence
 LEAST_GAIN = 0.003  # F1 that one more candidate has to bring
 SIMPLER = 0.01  # F1 by which a richer kind of rule has to be better than a simpler one
-ENDING_TYPES = 5  # distinct tokens that have to share an ending: "ber" alone is no pattern of four months
+ENDING_TYPES = 5  # distinct tokens that have to share an ending; four months are better told as tokens than as "ber"
 
 AtomKind = Literal["token", "following", "after", "ending"]
 
