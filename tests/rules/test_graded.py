@@ -74,7 +74,7 @@ def test_strength_is_the_same_for_the_same_words_before_and_another_with_another
     assert np.array_equal(alone, again[3:])
     other = parse(graded(seed="there")).strengths(pieces)
     both = (alone > 0) & (other > 0)
-    assert abs(stats.spearmanr(alone[both], other[both]).statistic) < 0.3
+    assert abs(np.corrcoef(stats.rankdata(alone[both]), stats.rankdata(other[both]))[0, 1]) < 0.3
 
 
 def test_a_smaller_tenth_leaves_fewer_core_firings_at_the_top(text: Text) -> None:

@@ -103,6 +103,20 @@ def test_an_sae_computes_what_its_format_says(
     assert (rows.values > 0).all()
 
 
+def test_a_jumprelu_latent_fires_strictly_above_its_threshold(tmp_path: Path) -> None:
+    weights = {
+        "W_enc": torch.ones(D, F) / D,
+        "b_enc": torch.zeros(F),
+        "W_dec": torch.ones(F, D),
+        "b_dec": torch.zeros(D),
+        "threshold": torch.full((F,), 2.0),
+    }
+    coder = SAELensCoder.load(write(tmp_path, CONFIGS["jumprelu"], weights), Path())
+    x = torch.zeros(3, D)
+    x[:, 0] = torch.tensor([1.5, 2.0, 2.5]) * D
+    assert np.diff(coder.encode(x).indptr).tolist() == [0, 0, F]
+
+
 def test_half_precision_weights_and_activations_are_widened(tmp_path: Path) -> None:
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in tensors().items()}
     coder = SAELensCoder.load(write(tmp_path, CONFIGS["topk"], weights), Path())

@@ -164,20 +164,23 @@ def test_a_splice_is_valued_as_plain_hooks_value_it(traced: Traced) -> None:
         "relu",
     )
     coder = SparseCoder(CoderInfo(30, 16, 16, "", ""), weights)
-    found = evaluate(traced, Hookpoint("model.layers.1"), coder, batches())
-    ids = torch.from_numpy(np.concatenate([tokens for tokens, _ in batches()]).astype(np.int64))
+    read = batches()
+    for _, documents in read:
+        documents[1, 4] = -1
+    found = evaluate(traced, Hookpoint("model.layers.1"), coder, read)
+    ids = torch.from_numpy(np.concatenate([tokens for tokens, _ in read]).astype(np.int64))
+    kept = torch.from_numpy(np.concatenate([documents for _, documents in read]) >= 0)
 
     def loss(change: Any) -> float:
         def hook(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
-            changed = output.clone()
-            changed[:, 1:] = change(output[:, 1:])
-            return changed
+            return torch.where(kept[..., None], change(output), output)
 
         handle = traced.model.get_submodule("model.layers.1").register_forward_hook(hook)
         with torch.no_grad():
             logits = traced.model(input_ids=ids).logits
         handle.remove()
-        return float(-logits.log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None]).mean())
+        lost = -logits.log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
+        return float(lost[kept[:, 1:]].mean())
 
     def made(x: torch.Tensor) -> torch.Tensor:
         return torch.relu(x @ weights.w_enc) @ weights.w_dec

@@ -113,7 +113,8 @@ TRUE_DETECTION = ("true", None, "detection")
 
 def _half_inside(verdicts: list[Verdicts], seed: int) -> bool:
     means = [
-        permuted_figures(found.truth, found.label, seed=1000 * seed + place)[0] for place, found in enumerate(verdicts)
+        permuted_figures(found.truth, found.label, permutations=1, seed=1000 * seed + place)[0]
+        for place, found in enumerate(verdicts)
     ]
     interval = mean_interval(means, seed=seed)
     return interval is not None and 0.5 in interval
