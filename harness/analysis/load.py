@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "ScoreRow", "load"]
 
-_EXPLANATIONS = ("run", "coder", "hookpoint", "latent", "explainer", "control", "text", "status", "message", "usage")
+_EXPLANATIONS = (
+    "run", "coder", "hookpoint", "latent", "explainer", "control", "text", "status", "message", "base_rate", "usage",
+)  # fmt: skip
 _SCORES = (
     "run", "coder", "hookpoint", "latent", "explainer", "control", "scorer", "scorer_model", "prompt", "rung",
     "status", "metrics", "n_pos", "n_neg", "failed", "usage",
@@ -154,7 +156,10 @@ class Run:
                     yield ScoreRow(arm, scoring, latent, done.status, done.result.get("message", ""), done)
 
     def explanations(self) -> pd.DataFrame:
-        """One row an explanation: run, coder, hookpoint, latent, explainer, control, text, status, message, usage."""
+        """One row an explanation: whose, its text, status, message, the latent's base rate, usage.
+
+        The base rate is the share of windows that the latent fires in; missing for controls and failures.
+        """
         return _frame(self.explanation_records(), _EXPLANATIONS)
 
     def explanation_records(self) -> list[dict[str, Any]]:
@@ -169,6 +174,7 @@ class Run:
                     "text": answer.text if isinstance(answer, Explanation) else None,
                     "status": answer.status if failed else "ok",
                     "message": answer.message if failed else None,
+                    "base_rate": None if unit is None else _base_rate(unit),
                     "usage": None if unit is None else unit.result.get("usage"),
                 }
             )
@@ -241,6 +247,11 @@ class Run:
             "failed": 0 if verdicts is None else int((~verdicts.answered).sum()),
             "usage": result.get("usage"),
         }
+
+
+def _base_rate(unit: Unit) -> float | None:
+    counts = unit.result.get("examples") or {}
+    return counts["activating_windows"] / counts["windows"] if counts.get("windows") else None
 
 
 def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:

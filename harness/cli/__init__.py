@@ -37,7 +37,7 @@ def main() -> None:
     Exit codes: 0 done, 1 our bug, 2 the user's mistake, 3 stopped and resumable, 130 interrupted.
     """
     try:
-        app()
+        app(prog_name="harness")
     except UserError as error:
         _leave(str(error), 2)
     except RunStopped as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -32,6 +33,8 @@ __all__ = ["Display", "Steps", "console", "print_results"]
 _ROWS = 40
 # between two lines of progress where there is no terminal
 _SECONDS = 10
+# share of windows below which a latent counts as rare
+_RARE = 0.05
 
 
 def console() -> Console:
@@ -153,9 +156,12 @@ def print_results(run: Run) -> None:
         return
     table = latent_table(explanations, scores, metric)
     screen.print(Text(f"{visible(run.name)}: {metric_name(metric)} by latent", "bold"))
-    screen.print(_latents(table, run))
+    rates = _base_rates(explanations)
+    screen.print(_latents(table, run, rates))
     screen.print(Text(f"mean {metric_name(metric)} over latents, failures at chance, with 95 % intervals", "bold"))
     screen.print(_arms(summary(scores, metric, seed=run.seed)))
+    if rare := _rare(table, rates, run):
+        screen.print(Text(rare))
     reading = Reading(run)
     for comparison in filter(_headline(run), comparisons(reading)):
         screen.print(Text(visible(f"{conclusion(comparison)} ({evidence(comparison)})")))
@@ -176,9 +182,10 @@ def _headline(run: Run) -> Callable[[Comparison], bool]:
     return shown
 
 
-def _latents(table: pd.DataFrame, run: Run) -> Table:
+def _latents(table: pd.DataFrame, run: Run, rates: Mapping[tuple[str, int], float]) -> Table:
     shown = Table(caption_justify="left")
     shown.add_column("latent", justify="right")
+    shown.add_column("fires in", justify="right")
     several = len(set(table["explainer"].tolist())) > 1
     if several:
         shown.add_column("explainer")
@@ -189,11 +196,39 @@ def _latents(table: pd.DataFrame, run: Run) -> Table:
     for row in table.head(_ROWS).to_dict("records"):
         words = row["explanation"] if row["status"] == "ok" else f"({row['status']})"
         label = str(row["latent"]) if len(run.latents) == 1 else f"{row['coder']}:{row['latent']}"
-        cells = [label, *([row["explainer"]] if several else []), words, *(figure(row[name]) for name in figures)]
+        rate = rates.get((row["coder"], row["latent"]))
+        fires = "–" if rate is None else f"{rate:.1%}"
+        cells = [
+            label,
+            fires,
+            *([row["explainer"]] if several else []),
+            words,
+            *(figure(row[name]) for name in figures),
+        ]
         shown.add_row(*(Text(visible(str(cell))) for cell in cells))
     if len(table) > _ROWS:
         shown.caption = f"and {count(len(table) - _ROWS)} more in the report"
     return shown
+
+
+def _base_rates(explanations: pd.DataFrame) -> dict[tuple[str, int], float]:
+    """The share of windows that each latent fires in, where it was explained."""
+    rows = zip(*(explanations[name].tolist() for name in ("coder", "latent", "base_rate")), strict=True)
+    return {(coder, latent): rate for coder, latent, rate in rows if rate is not None and not math.isnan(rate)}
+
+
+def _rare(table: pd.DataFrame, rates: Mapping[tuple[str, int], float], run: Run) -> str | None:
+    """One line on latents that fire rarely: frequent ones are easy to judge right by the topic of the text alone."""
+    scorer = run.ranking["scorer"]
+    rows = [row for row in table.to_dict("records") if rates.get((row["coder"], row["latent"]), 1.0) < _RARE]
+    means = []
+    for explainer in dict.fromkeys(row["explainer"] for row in rows):
+        found = [row[scorer] for row in rows if row["explainer"] == explainer and not math.isnan(row[scorer])]
+        if found:
+            means.append(f"{explainer} {figure(sum(found) / len(found), 3)} on {count(len(found))}")
+    if not means:
+        return None
+    return visible(f"latents that fire in fewer than {_RARE:.0%} of windows: mean {scorer} " + ", ".join(means))
 
 
 def _arms(rows: pd.DataFrame) -> Table:

@@ -10,6 +10,9 @@ from harness.clients.protocol import Client
 
 __all__ = ["Models"]
 
+# settings that change how a model is reached and not what it answers
+_REACHING = ("requests", "timeout", "key_variable")
+
 
 class Models:
     """Clients by name; `settings` are the task's `[model."name"]` tables, `wrap` puts layers around a client."""
@@ -30,8 +33,9 @@ class Models:
         return self._clients[name]
 
     def identity(self, name: str) -> list[Any]:
-        """A JSON-able value of what decides a model's answers: its name and its settings."""
-        return [name, dict(self._settings.get(name) or {})]
+        """A JSON-able value of what decides a model's answers: its name, and its settings but for how it is reached."""
+        settings = self._settings.get(name) or {}
+        return [name, {key: value for key, value in settings.items() if key not in _REACHING}]
 
     def model_free(self) -> list[str]:
         """The names of those in use that answer without a language model."""

@@ -6,15 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from harness import rules
 from harness.clients.models import Models
 from harness.errors import TaskError
 from harness.examples.draw import LatentExamples
 from harness.explainers.base import Explained
+from harness.task import validated
 from harness.values import Explanation, Failure, digest
 
 __all__ = ["FromFile"]
+
+_WANTED = '{"latent": 3, "explanation": "..."}'
 
 
 class _Line(BaseModel):
@@ -22,6 +26,13 @@ class _Line(BaseModel):
     explanation: str = Field(min_length=1)
     coder: str | None = None
     rule: dict[str, Any] | None = None
+
+    @field_validator("rule")
+    @classmethod
+    def _executable(cls, rule: dict[str, Any] | None) -> dict[str, Any] | None:
+        if rule is not None:
+            rules.parse(rule)
+        return rule
 
 
 class FromFile:
@@ -54,19 +65,26 @@ def _read(path: Path) -> dict[tuple[str | None, int], _Line]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"{path}: explanations cannot be read: {error}") from error
+        raise TaskError(f"{path}: explanations cannot be read: {_why(error)}") from error
     lines: dict[tuple[str | None, int], _Line] = {}
-    for number, row in enumerate(text.splitlines(), 1):
+    # not splitlines, which also parts at characters that JSON allows inside a string
+    for number, row in enumerate(text.split("\n"), 1):
         if not row.strip():
             continue
         try:
-            line = _Line.model_validate(json.loads(row))
-        except (json.JSONDecodeError, ValidationError) as error:
-            wanted = '{"latent": 3, "explanation": "..."}'
-            raise TaskError(f"{path}:{number}: not a line such as {wanted}: {str(error).splitlines()[0]}") from error
+            data = json.loads(row)
+        except ValueError as error:
+            raise TaskError(f"{path}:{number}: not a line such as {_WANTED}: {error}") from error
+        if not isinstance(data, dict):
+            raise TaskError(f"{path}:{number}: not a line such as {_WANTED}")
+        line = validated(_Line, data, f"{path}:{number}")
         if (line.coder, line.latent) in lines:
             raise TaskError(f"{path}:{number}: latent {line.latent} is explained twice")
         lines[line.coder, line.latent] = line
     if not lines:
         raise TaskError(f"{path}: holds no explanations")
     return lines
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -33,7 +33,7 @@ class Graded(BaseModel):
     firings are even on (0, 1), and the strength of rank r is (-log(1 - r)) ** shape: a stretched exponential,
     heavy-tailed for a shape above 1.
 
-    Every choice is a hash of `seed`, the word and the six words and marks before it: equal text, equal strength.
+    Every choice is a hash of `seed`, the word and the twelve words and marks before it: equal text, equal strength.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

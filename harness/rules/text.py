@@ -17,7 +17,7 @@ __all__ = ["Text", "scramble"]
 _UNIT = re.compile(r"[^\W\d_]+|\d+|\n|[^\w\s]|_")
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 # how many words and marks before a word decide, with the word itself, how strong it is
-_HASHED = 6
+_HASHED = 12
 # the stretches of text, each made of the next
 _DOCUMENT, _LINE, _SENTENCE, _CLAUSE = range(4)
 
@@ -190,7 +190,7 @@ class Text:
 
     @cached_property
     def hashes(self) -> NDArray[np.uint64]:
-        """`[entries]`: a hash of the text so far and the six units before it in the document."""
+        """`[entries]`: a hash of the text so far and the twelve units before it in the document."""
         whole = scramble(_codes(self._units))
         before = np.zeros(len(whole), dtype=np.uint64)
         document = self.structure.document

@@ -10,23 +10,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
+
 from harness.clients import Limits, assemble
 from harness.clients.models import Models
-from harness.errors import StoreError
+from harness.errors import StoreError, TaskError
 from harness.runs.conductor import Conductor
 from harness.runs.directory import JOURNAL, freeze, held
 from harness.runs.journal import Journal
 from harness.runs.progress import Progress, Silent
 from harness.runs.selection import choose
 from harness.runs.stop import Stop
-from harness.runs.units import Plan, make_plan
+from harness.runs.units import Plan, make_plan, naming
 from harness.store import Store
 from harness.subject.collect import collect, read_figures, store_config
 from harness.subject.worker import Caller, worker
 from harness.task import Task
 from harness.values import Status
 
-__all__ = ["Outcome", "conduct", "default_directory", "open_store"]
+__all__ = ["Outcome", "check", "close", "conduct", "default_directory", "open_store"]
 
 # where collected stores lie, under the working directory; runs of equal settings share one
 _STORES = Path("stores")
@@ -70,17 +72,19 @@ async def conduct(
     progress = progress or Silent()
     async with AsyncExitStack() as stack:
         stack.enter_context(stop.scope)
-        await _check(task)
+        await check(task)
         stack.enter_context(held(directory))
         store = await open_store(task, progress, stop)
         if store is None:
             return Outcome(directory, {}, interrupted=True)
+        for name, found in read_figures(store).items():
+            progress.note(f"{name}: FVU {found.fvu:.3f}, L0 {found.l0:.1f} on the first {found.tokens:,} tokens")
         journal = await stack.enter_async_context(Journal(directory / JOURNAL))
         limits = Limits(task.limits.requests)
         models = Models(
             task.model, lambda client: assemble(client, journal, limits=limits, stopping=lambda: conductor.draining)
         )
-        stack.push_async_callback(models.aclose)
+        stack.push_async_callback(close, models)
         plan = make_plan(task, models, store.id)
         coders = {coder.name: store.coder(coder.name) for coder in task.coder}
         latents = {name: choose(task, coder, limit) for name, coder in coders.items()}
@@ -97,12 +101,22 @@ async def conduct(
     return Outcome(directory, {}, interrupted=True)
 
 
-async def _check(task: Task) -> None:
-    """Everything in a task that can be wrong before anything is loaded or spent."""
+async def check(task: Task) -> None:
+    """Everything in a task that can be wrong before anything is loaded or spent.
+
+    Raises:
+        UserError: a kind, setting, model, prompt or key is wrong.
+    """
     models = Models(task.model, lambda client: client)
     try:
         make_plan(task, models, "")
     finally:
+        await models.aclose()
+
+
+async def close(models: Models) -> None:
+    """Close connections, also where the run was cancelled."""
+    with anyio.CancelScope(shield=True):
         await models.aclose()
 
 
@@ -124,7 +138,8 @@ async def open_store(task: Task, progress: Progress, stop: Stop) -> Store | None
         return collect(subject, task.coder, folder, tell, task.base)
 
     try:
-        return await worker(subject.device).call(work)
+        with naming(task.source):
+            return await worker(subject.device).call(work)
     except _StoppedCollecting:
         return None
 
@@ -132,7 +147,13 @@ async def open_store(task: Task, progress: Progress, stop: Stop) -> Store | None
 def _named_store(task: Task) -> Store:
     assert task.store is not None
     path = task.base / task.store.path
-    store = Store.open(path)
+    with naming(f"{task.source}: store.path"):
+        store = Store.open(path)
+    window = task.examples.window
+    if store.context_length % window:
+        raise TaskError(
+            f"{task.source}: examples.window ({window}) has to divide the contexts of the store, {store.context_length}"
+        )
     for coder in task.coder:
         if coder.name not in store.coder_names:
             known = ", ".join(store.coder_names)

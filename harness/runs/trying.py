@@ -10,13 +10,13 @@ from harness.clients import Limits, assemble
 from harness.clients.models import Models
 from harness.clients.observing import Observing
 from harness.clients.protocol import Client, Reply, Request
-from harness.errors import TaskError
+from harness.errors import AccountError, RunStopped, TaskError
 from harness.examples.draw import LatentExamples, draw
 from harness.explainers.base import Explained
 from harness.runs.directory import JOURNAL, held
 from harness.runs.journal import Journal
 from harness.runs.progress import Progress
-from harness.runs.running import open_store
+from harness.runs.running import check, close, open_store
 from harness.runs.stop import Stop
 from harness.runs.units import Plan, make_plan
 from harness.scorers.base import Scored
@@ -64,12 +64,14 @@ async def attempt(
 
     Raises:
         UserError: the task, the coder's name or the latent is wrong.
+        RunStopped: an account cannot be used.
     """
     name = coder or task.coder[0].name
     if name not in {known.name for known in task.coder}:
         raise TaskError(
             f"--coder {name}: no [[coder]] has that name; there are: {', '.join(c.name for c in task.coder)}"
         )
+    await check(task)
     async with AsyncExitStack() as stack:
         stack.enter_context(held(directory))
         store = await open_store(task, progress, Stop())
@@ -86,12 +88,15 @@ async def attempt(
             return Observing(layered, lambda request, reply: seen.append(Exchange(client.name, request, reply)))
 
         models = Models(task.model, wrap)
-        stack.push_async_callback(models.aclose)
+        stack.push_async_callback(close, models)
         plan = make_plan(task, models, store.id)
         examples = draw(reader, latent, task.examples, task.seed, min_examples=task.latents.min_examples)
         if isinstance(examples, Failure):
             return examples, []
-        return examples, [await _attempt(task, plan, explainer, examples, seen) for explainer in plan.explainers]
+        try:
+            return examples, [await _attempt(task, plan, explainer, examples, seen) for explainer in plan.explainers]
+        except AccountError as error:
+            raise RunStopped(str(error)) from error
 
 
 async def _attempt(task: Task, plan: Plan, name: str, examples: LatentExamples, seen: list[Exchange]) -> Attempt:

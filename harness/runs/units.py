@@ -27,6 +27,7 @@ __all__ = [
     "explanation_key",
     "latent_order",
     "make_plan",
+    "naming",
     "score_key",
     "shuffled_key",
 ]
@@ -129,20 +130,20 @@ def constant(control: str | None) -> Explanation | None:
 
 
 def _explainer(settings: ExplainerSettings, models: Models, task: Task) -> Explainer:
-    with _naming(f"{task.source}: explainer.{settings.name}") as where:
+    with naming(f"{task.source}: explainer.{settings.name}") as where:
         kind = registry.load("explainers", settings.kind)
         return kind(validated(kind.Settings, settings.options, where), models, task.base)
 
 
 def _scorer(settings: ScorerSettings, models: Models, task: Task) -> Scorer:
-    with _naming(f"{task.source}: scorer.{settings.name}") as where:
+    with naming(f"{task.source}: scorer.{settings.name}") as where:
         kind = registry.load("scorers", settings.kind)
         return kind(validated(kind.Settings, settings.options, where), models, task.base)
 
 
 @contextmanager
-def _naming(where: str) -> Iterator[str]:
-    """Inside, what is wrong with an arm says which table of which file is meant."""
+def naming(where: str) -> Iterator[str]:
+    """Inside, what is wrong says where: a task file, or a table of it."""
     try:
         yield where
     except UserError as error:

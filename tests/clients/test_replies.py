@@ -238,6 +238,37 @@ async def test_who_asks_while_a_cancelled_call_still_keeps_its_reply_gets_that_r
     assert len(mock.requests) == 1
 
 
+async def test_who_asks_while_a_call_is_being_cancelled_is_not_cancelled_with_it(ask: Ask) -> None:
+    release = anyio.Event()
+
+    async def answer(_: Request) -> str:
+        if len(mock.requests) > 1:
+            return "second"
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await release.wait()
+        raise AssertionError
+
+    mock = MockClient(answer)
+    replies = Replies(mock, MemoryKeeper())
+    seen: list[str] = []
+
+    async def late() -> None:
+        seen.append((await replies.generate(ask())).text)
+
+    async with anyio.create_task_group() as group:
+        with anyio.CancelScope() as early:
+            async with anyio.create_task_group() as inner:
+                inner.start_soon(replies.generate, ask())
+                await anyio.wait_all_tasks_blocked()
+                early.cancel()
+                group.start_soon(late)
+                group.start_soon(_set, release)
+    assert seen == ["second"]
+
+
 async def _set(event: anyio.Event) -> None:
     event.set()
 

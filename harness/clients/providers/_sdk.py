@@ -253,7 +253,7 @@ def transport(sdk: Any, settings: SDKSettings, limit: int) -> dict[str, Any]:
     The SDKs' default transport looks at every connection for every request and collapses beyond a hundred. A redirect
     could carry the key to another host.
     """
-    timeout = httpx2.Timeout(settings.timeout, connect=min(_CONNECT, settings.timeout))
+    timeout = httpx2.Timeout(settings.timeout, connect=_CONNECT, pool=_CONNECT)
     limits = httpx2.Limits(max_connections=limit, max_keepalive_connections=limit)
     client = sdk.DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False, verify=_tls())
     return {"max_retries": 0, "timeout": timeout, "http_client": client}
