@@ -12,6 +12,7 @@ import pytest
 
 import harness
 from harness.errors import TaskError
+from harness.runs.progress import Silent
 from harness.runs.stop import Stop
 from harness.testing import FakeProvider, Fault
 
@@ -68,7 +69,7 @@ async def test_a_stopped_provider_is_run_stopped(
     async with FakeProvider(faults=lambda _: Fault("quota")) as provider:
         monkeypatch.setenv("FAKE_BASE_URL", provider.openai_url)
         with pytest.raises(
-            harness.HarnessError, match="answered 429: .*; what was paid for is kept: run the task again"
+            harness.HarnessError, match=r"answered 429: .*; what was paid for is kept: run the task again"
         ):
             await harness.arun(task, tmp_path / "out")
     assert len(harness.load(tmp_path / "out").scores()) == 2  # those of "none"
@@ -85,8 +86,6 @@ async def test_an_interrupt_inside_a_running_loop_drains_and_is_raised(
     write_task: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A notebook's stop button, while `harness.run` holds its cell."""
-    from harness.clients.providers.lexical import LexicalProvider
-    from harness.runs.progress import Silent
 
     class Interrupts(Silent):
         def latent(self) -> None:
@@ -105,7 +104,6 @@ async def test_an_interrupt_inside_a_running_loop_drains_and_is_raised(
     finally:
         signal.signal(signal.SIGINT, before)
     done = len(harness.load(tmp_path / "out").explanations())
-    assert LexicalProvider is not None
     assert 0 < done < 8 * 3
 
 

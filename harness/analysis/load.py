@@ -78,6 +78,10 @@ class Run:
             raise RunError(f"{path}: nothing has run here yet")
         self.task: TaskRecord = tasks[-1]
 
+    def close(self) -> None:
+        """Close the journal; nothing can be read after that."""
+        self.journal.close()
+
     @property
     def name(self) -> str:
         """The task's name."""

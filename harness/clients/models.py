@@ -35,7 +35,8 @@ class Models:
     def identity(self, name: str) -> list[Any]:
         """A JSON-able value of what decides a model's answers: its name, and its settings but for how it is reached."""
         settings = self._settings.get(name) or {}
-        return [name, {key: value for key, value in settings.items() if key not in _REACHING}]
+        kept = {key: value for key, value in settings.items() if key not in _REACHING}
+        return [name, kept, self.client(name).capabilities.revision]
 
     def model_free(self) -> list[str]:
         """The names of those in use that answer without a language model."""

@@ -12,7 +12,7 @@ from harness.questions.kinds import Question
 from harness.questions.messages import Message
 from harness.values import TokenLogprob, Usage
 
-__all__ = ["Capabilities", "Client", "FinishReason", "Provider", "Reply", "Request"]
+__all__ = ["Capabilities", "Client", "FinishReason", "Provider", "Remote", "Reply", "Request"]
 
 FinishReason = Literal["stop", "length", "refusal"]
 
@@ -56,7 +56,7 @@ class Capabilities:
     """What a model can do, as far as its client knows before asking.
 
     `context` is in tokens, None where it is not known. `model_free` clients answer without a language model and
-    say so in every report.
+    say so in every report; `revision` then tells when their answers change.
     """
 
     logprobs: bool
@@ -64,6 +64,7 @@ class Capabilities:
     seed: bool = False
     context: int | None = None
     model_free: bool = False
+    revision: str = ""
 
 
 class Client(Protocol):

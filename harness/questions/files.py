@@ -15,7 +15,17 @@ from harness.questions.kinds import Answer, Detect, Explain, Fuzz, Judgement, Qu
 from harness.questions.render import parse_marked
 from harness.values import Example, Explanation, Passage
 
-__all__ = ["ExplainFile", "ExplainShot", "JudgeFile", "JudgeShot", "Sampling", "Templates", "read", "shot_question"]
+__all__ = [
+    "ExplainFile",
+    "ExplainShot",
+    "JudgeFile",
+    "JudgeShot",
+    "Labelled",
+    "Sampling",
+    "Templates",
+    "read",
+    "shot_question",
+]
 
 Words = Annotated[str, Field(min_length=1)]
 Strength = Annotated[int, Field(ge=1, le=10)]

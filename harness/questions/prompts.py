@@ -37,7 +37,7 @@ from harness.questions.replies import FORMATS
 from harness.questions.templates import Template
 from harness.values import Example, Explanation, Failure, Passage, TokenLogprob
 
-__all__ = ["QUESTIONS", "Rendered", "Span", "Variant", "load_variant", "variants"]
+__all__ = ["QUESTIONS", "Activation", "Rendered", "Shown", "Span", "Variant", "load_variant", "variants"]
 
 QUESTIONS = ("explain", "detect", "fuzz")
 

@@ -36,7 +36,28 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.rules.text import Text
 from harness.values import digest
 
-__all__ = ["Condition", "Mask"]
+__all__ = [
+    "After",
+    "AfterSentence",
+    "AllOf",
+    "AnyOf",
+    "Beginning",
+    "Capitalised",
+    "Condition",
+    "Earlier",
+    "Ending",
+    "Inside",
+    "Mask",
+    "Not",
+    "Number",
+    "OneOf",
+    "Position",
+    "Previous",
+    "Repeated",
+    "Suffix",
+    "Tokens",
+    "Wordlike",
+]
 
 Mask = NDArray[np.bool_]
 Stretch = Literal["clause", "sentence", "line", "document"]

@@ -14,7 +14,7 @@ from harness.rules.language import Condition, Mask
 from harness.rules.text import Text, scramble
 from harness.values import digest
 
-__all__ = ["RECOVERED", "Rule", "f1", "parse", "recovered"]
+__all__ = ["RECOVERED", "Graded", "Rule", "f1", "parse", "recovered"]
 
 # the F1 from which on an explanation's rule counts as the concept found
 RECOVERED = 0.8

@@ -91,7 +91,7 @@ _Operation = tuple[str, Sequence[Any]]
 
 
 class Journal:
-    """A run's journal, open for writing; use it as an async context manager."""
+    """A run's journal, open for reading; inside its async context for writing, too."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -116,6 +116,10 @@ class Journal:
         self._queue.put(None)
         if self._thread is not None:
             self._thread.join()
+        self.close()
+
+    def close(self) -> None:
+        """Close a journal that was opened for reading alone."""
         self._reading.close()
 
     # what clients.replies.Keeper asks for

@@ -40,7 +40,7 @@ class LexicalSettings(BaseModel):
 class LexicalClient:
     """Answers the typed question of a request; the messages are not read."""
 
-    capabilities = Capabilities(logprobs=True, temperature=False, model_free=True)
+    capabilities = Capabilities(logprobs=True, temperature=False, model_free=True, revision=str(_VERSION))
 
     def __init__(self, model: str) -> None:
         self.name = f"lexical/{model}"

@@ -82,14 +82,14 @@ class TruthClient:
         CoderError: the concepts file is missing or wrong.
     """
 
-    capabilities = Capabilities(logprobs=False, temperature=False, model_free=True)
-
     def __init__(self, model: str, settings: TruthSettings) -> None:
         self.name = f"truth/{model}"
         self._model = model
         self._settings = settings
         loaded = rules.load_concepts(settings.concepts or resources.fixture("concepts.json"))
         self._revision = loaded.revision
+        revision = f"{_VERSION}-{loaded.revision}"
+        self.capabilities = Capabilities(logprobs=False, temperature=False, model_free=True, revision=revision)
         self._known = {sentence: concept.parsed for concept in loaded.concepts for sentence in concept.sentences}
 
     def wire(self, request: Request) -> Mapping[str, Any]:

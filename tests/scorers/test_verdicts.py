@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.scorers.verdicts import FAILURES, Verdicts
+from harness.values import Example, Passage, Place
+
+Row = tuple[int, int, bool, int, int | None, float | None, int]
+
+
+def _example(context: int, start: int, quantile: int | None) -> Example:
+    passage = Passage(("a",), (), Place("s", context, start))
+    return Example(passage, np.zeros(1, np.float32), quantile, None if quantile else "random")
+
+
+@st.composite
+def _rows(draw: st.DrawFn) -> list[tuple[Example, int, float | None, str | None]]:
+    rows = []
+    for _ in range(draw(st.integers(0, 30))):
+        example = _example(
+            draw(st.integers(0, 2**32 - 1)), draw(st.integers(0, 2**16 - 1)), draw(st.none() | st.integers(1, 10))
+        )
+        failure = draw(st.none() | st.sampled_from(FAILURES))
+        label = -1 if failure else draw(st.integers(0, 1))
+        probability = None if failure else draw(st.none() | st.floats(0, 1, width=32))
+        rows.append((example, label, probability, failure))
+    return rows
+
+
+@given(_rows())
+@settings(max_examples=60, deadline=None)
+def test_unpack_inverts_pack(rows: list[tuple[Example, int, float | None, str | None]]) -> None:
+    examples, labels, probabilities, failures = zip(*rows, strict=True) if rows else ((), (), (), ())
+    made = Verdicts.of(examples, labels, probabilities, failures)
+    again = Verdicts.unpack(made.pack())
+    assert len(again) == len(made) == len(rows)
+    for name in ("context", "start", "truth", "quantile", "label", "probability", "failure"):
+        mine, theirs = getattr(made, name), getattr(again, name)
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_array_equal(mine, theirs)
+    assert again.label.tolist() == list(labels)
+    assert again.truth.tolist() == [example.quantile is not None for example in examples]
+    assert again.quantile.tolist() == [example.quantile or 0 for example in examples]
+    assert [None if np.isnan(p) else p for p in again.probability.tolist()] == list(probabilities)
+    assert [FAILURES[code - 1] if code else None for code in again.failure.tolist()] == list(failures)
+    assert again.answered.tolist() == [failure is None for failure in failures]
+    assert sum(again.failures().values()) == sum(failure is not None for failure in failures)
+
+
+def test_the_order_of_failures_is_part_of_the_format() -> None:
+    # journals hold their numbers: new ones go to the end
+    assert FAILURES == (
+        "refused", "truncated", "unparsable", "provider_error", "over_budget", "too_few_examples", "no_partner",
+    )  # fmt: skip
+
+
+def test_the_packed_form_is_stable_and_small() -> None:
+    made = Verdicts.of([_example(7, 32, 3), _example(8, 0, None)], [1, 0], [0.75, None], [None, None])
+    columns = np.array([7, 8], "<u4").tobytes() + np.array([32, 0], "<u2").tobytes() + bytes([1, 0, 3, 0, 1, 0])
+    columns += np.array([0.75, np.nan], "<f4").tobytes() + bytes(2)
+    assert zlib.decompress(made.pack()) == np.uint32(2).tobytes() + columns
+    generator = np.random.default_rng(0)
+    many = [_example(int(c), int(s) * 32, int(q) or None) for c, s, q in generator.integers(0, (1000, 8, 11), (200, 3))]
+    packed = Verdicts.of(many, [1] * 200, generator.random(200).tolist(), [None] * 200).pack()
+    # of which 800 bytes are probabilities, which do not compress
+    assert len(packed) < 1700
+
+
+def test_a_cut_array_is_not_taken_for_a_whole_one() -> None:
+    packed = Verdicts.of([_example(1, 2, 3)], [1], [0.5], [None]).pack()
+    with pytest.raises(zlib.error):
+        Verdicts.unpack(packed[:-6])
