@@ -50,6 +50,7 @@ def test_the_sae_meets_its_bar(report: dict[str, Any]) -> None:
     assert len(report["known"]) == trained["latents_above"]["0.9"] >= 20
 
 
+@pytest.mark.slow
 def test_the_report_is_of_these_files(report: dict[str, Any]) -> None:
     files = find_model(str(fixture("subject")), None, Path())
     hookpoint = Hookpoint(report["sae"]["hookpoint"])

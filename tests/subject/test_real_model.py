@@ -15,6 +15,7 @@ DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
 pytestmark = [
     pytest.mark.real_data,
+    pytest.mark.slow,
     pytest.mark.skipif(not DATA.is_dir(), reason="the real model and text are not beside the checkout"),
 ]
 
