@@ -110,8 +110,10 @@ class _LogGuard(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info:
-            record.exc_text = self._redactor.clean(logging.Formatter().formatException(record.exc_info))
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
             record.exc_info = None
+        if record.exc_text:  # the traceback may have been made into text by another account's guard
+            record.exc_text = self._redactor.clean(record.exc_text)
         message = record.getMessage()
         if (clean := self._redactor.clean(message)) != message:
             record.msg, record.args = clean, ()

@@ -101,6 +101,21 @@ def test_a_key_spelled_by_tokens_cannot_be_put_together_again() -> None:
     assert [item.logprob for item in reply.logprobs] == [-0.5] * len(logprobs)
 
 
+def test_a_traceback_loses_the_keys_of_every_account(caplog: pytest.LogCaptureFixture) -> None:
+    other = "sk-other-0123456789abcdef"
+    guards = [guard_logs(Redactor(key)) for key in (other, KEY)]
+    try:
+        raise ValueError(f"bad headers {KEY} {other}")
+    except ValueError:
+        logging.getLogger("anthropic._base_client").error("failed", exc_info=True)
+    finally:
+        for guard in guards:
+            release_logs(guard)
+    assert "bad headers" in caplog.text
+    assert KEY not in caplog.text
+    assert other not in caplog.text
+
+
 def test_what_the_sdks_log_loses_the_key(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     guard = guard_logs(Redactor(KEY))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import CorpusError, SubjectError
@@ -51,6 +51,7 @@ def naive(texts: list[str], context: int, bos: int | None, separator: int | None
     return rows
 
 
+@settings(deadline=None, max_examples=200)
 @given(
     st.lists(st.text("abc", max_size=9), max_size=12),
     st.integers(2, 7),
