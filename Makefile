@@ -1,6 +1,8 @@
 # make demo: install, and run the demo.  make test: install what tests need, and pass the tests.
 PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check
+# slow tests are left to CI
+PYTEST ?= -n 2 --dist loadfile -m "not slow"
 
 .PHONY: demo test check clean
 

@@ -107,7 +107,7 @@ def test_a_traceback_loses_the_keys_of_every_account(caplog: pytest.LogCaptureFi
     try:
         raise ValueError(f"bad headers {KEY} {other}")
     except ValueError:
-        logging.getLogger("anthropic._base_client").error("failed", exc_info=True)
+        logging.getLogger("anthropic._base_client").exception("failed")
     finally:
         for guard in guards:
             release_logs(guard)

@@ -36,15 +36,16 @@ def _contents(directory: Path) -> bytes:
     """Every byte under a directory, and every packed value of its journal unpacked."""
     import sqlite3
     import zlib
-    from contextlib import closing
+    from contextlib import closing, suppress
 
     found = [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
     with closing(sqlite3.connect(directory / "journal.sqlite")) as journal:
         for table in ("replies", "units", "tasks", "arms"):
             for row in journal.execute(f"SELECT * FROM {table}"):
                 for value in row:
-                    if isinstance(value, bytes) and value[:1] == b"\x78":
-                        found.append(zlib.decompress(value))
+                    if isinstance(value, bytes):
+                        with suppress(zlib.error):  # a hash, and nothing packed
+                            found.append(zlib.decompress(value))
                     found.append(str(value).encode("utf-8", "surrogatepass"))
     return b"\n".join(found)
 
