@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 from rich.console import Console
@@ -43,19 +43,17 @@ def console() -> Console:
     return found if found.is_terminal else Console(highlight=False, width=120)
 
 
-class Display:
+class _Bars:
     """Progress bars on standard error where that is a terminal, else a line now and then."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._bars = _bars(self._console)
-        self._collecting: TaskID | None = None
-        self._units: TaskID | None = None
-        self._statuses: Counter[Status] = Counter()
-        self._latents = (0, 0)
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
+        times = (TimeElapsedColumn(), TimeRemainingColumn())
+        self._bars = Progress(*columns, *times, console=self._console, disable=not self._console.is_terminal)
         self._told = time.monotonic()
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         self._bars.start()
         return self
 
@@ -63,6 +61,24 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
+
+    def _line(self, text: str, *, last: bool) -> None:
+        """Without a terminal: a line at the end of a stage, and every ten seconds before."""
+        if not self._bars.disable or not (last or time.monotonic() - self._told > _SECONDS):
+            return
+        self._told = time.monotonic()
+        sys.stderr.write(text + "\n")
+
+
+class Display(_Bars):
+    """How a run goes on: tokens collected, then units done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._collecting: TaskID | None = None
+        self._units: TaskID | None = None
+        self._statuses: Counter[Status] = Counter()
+        self._latents = (0, 0)
 
     def note(self, text: str) -> None:
         """One line that a person should read."""
@@ -101,32 +117,14 @@ class Display:
         done, total = self._latents
         return f"{count(done)} of {count(total)} latents" + (f", {count(failed)} units failed" if failed else "")
 
-    def _line(self, text: str, *, last: bool) -> None:
-        """Without a terminal: a line at the end of a stage, and every ten seconds before."""
-        if not self._bars.disable or not (last or time.monotonic() - self._told > _SECONDS):
-            return
-        self._told = time.monotonic()
-        sys.stderr.write(text + "\n")
 
-
-class Steps:
-    """One progress bar, or a line now and then where there is no terminal."""
+class Steps(_Bars):
+    """How something that goes in steps goes on."""
 
     def __init__(self, what: str) -> None:
+        super().__init__()
         self._what = what
-        self._console = Console(stderr=True, highlight=False)
-        self._bars = _bars(self._console)
         self._bar: TaskID | None = None
-        self._told = time.monotonic()
-
-    def __enter__(self) -> Steps:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()
 
     def tell(self, done: int, total: int) -> None:
         """Steps done, of so many."""
@@ -134,16 +132,7 @@ class Steps:
         if self._bar is None:
             self._bar = self._bars.add_task(self._what, done=words, total=total)
         self._bars.update(self._bar, completed=done, done=words)
-        if self._bars.disable and (done == total or time.monotonic() - self._told > _SECONDS):
-            self._told = time.monotonic()
-            sys.stderr.write(f"{self._what}: {words}\n")
-
-
-def _bars(screen: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"))
-    return Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=screen, disable=not screen.is_terminal
-    )
+        self._line(f"{self._what}: {words}", last=done == total)
 
 
 def print_results(run: Run) -> None:

@@ -23,9 +23,9 @@ from harness.report.data import (
 from harness.report.numbers import is_number
 from harness.report.reading import Reading, arm_of
 from harness.runs.journal import Unit
-from harness.runs.units import ExplanationArm, constant
+from harness.runs.units import ExplanationArm, constant, score_seed
 from harness.scorers.verdicts import FAILURES, Verdicts
-from harness.values import Explanation, Latent, ScoredSet, Status, seed_of
+from harness.values import Explanation, Latent, ScoredSet, Status
 
 __all__ = ["latents"]
 
@@ -123,7 +123,7 @@ def _examples(reading: Reading, latent: Latent, drawn: LatentExamples, rows: lis
 
 def _marks(reading: Reading, latent: Latent, scored: ScoredSet) -> dict[str, list[tuple[int, ...]]]:
     """What each scorer that marks tokens had marked: the same draw as when it was asked."""
-    seed = seed_of(reading.task.seed, latent.coder, latent.index, "score", scored.rung)
+    seed = score_seed(reading.task.seed, latent, scored.rung)
     found = {}
     for name, identity in reading.run.record["scorers"].items():
         if identity.get("kind") == "fuzzing":

@@ -20,14 +20,16 @@ from harness.runs.units import (
     Plan,
     ScoreArm,
     constant,
+    explain_seed,
     explanation_key,
     score_key,
+    score_seed,
     shuffled_key,
 )
 from harness.scorers.base import Scored
 from harness.store import CoderReader
 from harness.task import Task
-from harness.values import Explanation, Failure, Latent, ScoredSet, Status, Usage, digest, seed_of
+from harness.values import Explanation, Failure, Latent, ScoredSet, Status, Usage, digest
 
 __all__ = ["RETRYABLE", "Conductor", "explanation_of", "explanation_unit", "result_hash", "score_unit"]
 
@@ -125,7 +127,7 @@ class Conductor:
         if isinstance(drawn, Failure):
             return explanation_unit(key, arm, latent, drawn)
         assert arm.explainer is not None
-        seed = seed_of(self.task.seed, latent.coder, latent.index, "explain")
+        seed = explain_seed(self.task.seed, latent)
         explained = await self.plan.explainers[arm.explainer].explain(drawn, seed)
         unit = explanation_unit(key, arm, latent, explained.explanation, explained.replies, explained.usage)
         return replace(unit, result={**unit.result, "examples": dict(drawn.counts)})
@@ -188,7 +190,7 @@ class Conductor:
         scored_set = _rung(drawn, arm.rung)
         if isinstance(scored_set, Failure):
             return Unit(key, arm.digest, latent.index, scored_set.status, {"message": scored_set.message})
-        seed = seed_of(self.task.seed, latent.coder, latent.index, "score", arm.rung)
+        seed = score_seed(self.task.seed, latent, arm.rung)
         scored = await self.plan.scorers[arm.scorer].score(explanation, scored_set, seed)
         return score_unit(key, arm, latent, scored)
 

@@ -18,10 +18,10 @@ from harness.runs.journal import Journal
 from harness.runs.progress import Progress
 from harness.runs.running import check, close, open_store
 from harness.runs.stop import Stop
-from harness.runs.units import Plan, make_plan
+from harness.runs.units import Plan, explain_seed, make_plan, score_seed
 from harness.scorers.base import Scored
 from harness.task import Task
-from harness.values import Explanation, Failure, ScoredSet, seed_of
+from harness.values import Explanation, Failure, ScoredSet
 
 __all__ = ["Attempt", "Exchange", "Judged", "attempt"]
 
@@ -102,7 +102,7 @@ async def attempt(
 async def _attempt(task: Task, plan: Plan, name: str, examples: LatentExamples, seen: list[Exchange]) -> Attempt:
     latent = examples.latent
     seen.clear()
-    seed = seed_of(task.seed, latent.coder, latent.index, "explain")
+    seed = explain_seed(task.seed, latent)
     explained = await plan.explainers[name].explain(examples, seed)
     made = Attempt(name, explained, tuple(seen), ())
     if isinstance(explained.explanation, Failure):
@@ -127,6 +127,6 @@ async def _judge(
 ) -> Judged:
     seen.clear()
     latent = examples.latent
-    seed = seed_of(task.seed, latent.coder, latent.index, "score", scored_set.rung)
+    seed = score_seed(task.seed, latent, scored_set.rung)
     scored = await plan.scorers[scorer].score(explanation, scored_set, seed)
     return Judged(scorer, scored_set, scored, tuple(seen))

@@ -16,7 +16,7 @@ from harness.errors import UserError
 from harness.explainers.base import Explainer
 from harness.scorers.base import Scorer
 from harness.task import ExplainerSettings, ScorerSettings, Task, validated
-from harness.values import Explanation, digest, seed_of
+from harness.values import Explanation, Latent, digest, seed_of
 
 __all__ = [
     "GENERIC",
@@ -24,11 +24,13 @@ __all__ = [
     "Plan",
     "ScoreArm",
     "constant",
+    "explain_seed",
     "explanation_key",
     "latent_order",
     "make_plan",
     "naming",
     "score_key",
+    "score_seed",
     "shuffled_key",
 ]
 
@@ -122,6 +124,16 @@ def shuffled_key(arm: ExplanationArm, latent: int, following: int) -> str:
 def score_key(arm: ScoreArm, latent: int, explanation: Explanation | None) -> str:
     """The key of one score: equal explanations are scored once."""
     return digest([arm.digest, latent, None if explanation is None else explanation.identity()])
+
+
+def explain_seed(seed: int, latent: Latent) -> int:
+    """What random choices in explaining a latent follow, the same for every arm."""
+    return seed_of(seed, latent.coder, latent.index, "explain")
+
+
+def score_seed(seed: int, latent: Latent, rung: str) -> int:
+    """What random choices in scoring a latent on a rung follow, the same for every arm and scorer."""
+    return seed_of(seed, latent.coder, latent.index, "score", rung)
 
 
 def constant(control: str | None) -> Explanation | None:
