@@ -56,7 +56,8 @@ class Unit:
     """One finished piece of work.
 
     `arm` is the arm's digest, `result` JSON-able, `verdicts` a compressed array for scores, `replies` the keys of
-    the replies it rests on. `pending` units failed for a passing reason and are done again on resume.
+    the replies it rests on, of which the journal keeps 24 hex digits: enough to tell replies apart. `pending` units
+    failed for a passing reason and are done again on resume.
     """
 
     key: str
@@ -169,7 +170,7 @@ class Journal:
             int(unit.pending),
             _pack(unit.result),
             unit.verdicts,
-            b"".join(bytes.fromhex(key) for key in unit.replies),
+            b"".join(bytes.fromhex(key)[:_PREFIX] for key in unit.replies),
             time.time(),
         ]
         await self._commit([(statement, row)])
@@ -181,15 +182,16 @@ class Journal:
         return (_unit(row) for row in cursor)
 
     async def forget(self, keys: Sequence[str]) -> None:
-        """Drop replies, so that they are asked for again."""
-        await self._commit([("DELETE FROM replies WHERE key = ?", [bytes.fromhex(key)]) for key in keys])
+        """Drop replies, by whole keys or a unit's, so that they are asked for again."""
+        await self._commit([("DELETE FROM replies WHERE key BETWEEN ? AND ?", _range(key)) for key in keys])
 
     # replies, intents
 
     def reply(self, key: str) -> StoredReply | None:
         """A reply with its wire request."""
-        row = self._reading.execute("SELECT wire, reply FROM replies WHERE key = ?", [bytes.fromhex(key)]).fetchone()
-        return None if row is None else StoredReply(key, _unpack(row[0]), reply_from_data(_unpack(row[1])))
+        statement = "SELECT key, wire, reply FROM replies WHERE key BETWEEN ? AND ?"
+        row = self._reading.execute(statement, _range(key)).fetchone()
+        return None if row is None else StoredReply(row[0].hex(), _unpack(row[1]), reply_from_data(_unpack(row[2])))
 
     def replies(self) -> Iterator[StoredReply]:
         """All replies, in the order of their keys."""
@@ -266,12 +268,22 @@ class Journal:
         self._loop.call_soon_threadsafe(resolve)
 
 
+# bytes of a reply's key that a unit keeps: among 2 ** 40 replies two share these with a chance of 2 ** -17
+_PREFIX = 12
+_KEY = 32
+
 _UNIT = "SELECT key, arm, latent, status, pending, result, verdicts, replies FROM units"
+
+
+def _range(key: str) -> tuple[bytes, bytes]:
+    """The first and last key that begin as this one does."""
+    start = bytes.fromhex(key)
+    return start.ljust(_KEY, b"\x00"), start.ljust(_KEY, b"\xff")
 
 
 def _unit(row: Sequence[Any]) -> Unit:
     key, arm, latent, status, pending, result, verdicts, replies = row
-    keys = tuple(replies[at : at + 32].hex() for at in range(0, len(replies), 32))
+    keys = tuple(replies[at : at + _PREFIX].hex() for at in range(0, len(replies), _PREFIX))
     return Unit(key.hex(), arm.hex(), latent, status, _unpack(result), verdicts, keys, bool(pending))
 
 

@@ -43,7 +43,7 @@ def _unit(number: int = 0, **changes: object) -> Unit:
         "ok",
         {"text": "naïve \udc80", "rule": None, "deep": [1.5, None, {"a": True}]},
         b"\x00\x01",
-        (_key("r", 1), _key("r", 2)),
+        (_key("r", 1)[:24], _key("r", 2)[:24]),
     )
     return replace(unit, **changes)  # type: ignore[arg-type] - test data
 
@@ -275,3 +275,16 @@ async def test_reading_beside_a_writer_sees_whole_commits(tmp_path: Path) -> Non
         await journal.keep(_key(1), WIRE, REPLY)
         assert reader.get(_key(1)) == REPLY
         assert reader.intents() == {}
+
+
+async def test_a_reply_is_found_and_forgotten_by_the_key_that_its_unit_keeps(tmp_path: Path) -> None:
+    async with Journal(tmp_path / "j") as journal:
+        for number in range(20):
+            await journal.keep(_key("r", number), WIRE, REPLY)
+        await journal.finish(_unit(replies=(_key("r", 3), _key("r", 5))))
+        unit = journal.unit(_unit().key)
+        assert unit is not None
+        found = [journal.reply(key) for key in unit.replies]
+        assert [reply.key for reply in found if reply is not None] == [_key("r", 3), _key("r", 5)]
+        await journal.forget(unit.replies)
+        assert [journal.get(_key("r", number)) is None for number in range(20)] == [n in (3, 5) for n in range(20)]
