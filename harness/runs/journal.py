@@ -290,6 +290,8 @@ def _unit(row: Sequence[Any]) -> Unit:
 def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+        # a score is some 2.5 kB: of pages of SQLite's usual 4 kB each would waste a third (of new files only)
+        connection.execute("PRAGMA page_size = 16384")
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL: a committed reply was paid for and has to outlive a power cut
         connection.execute("PRAGMA synchronous = FULL")
