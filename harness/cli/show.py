@@ -90,7 +90,7 @@ class Display(_Bars):
             self._collecting = self._bars.add_task("collecting", done="", total=total)
         words = f"{count(done)} of {count(total)} tokens"
         self._bars.update(self._collecting, completed=done, total=total, done=words)
-        self._line(f"collecting: {words}", last=done == total)
+        self._line(f"collecting: {words}", last=False)
 
     def begin(self, latents: int, units: int) -> None:
         """Explaining and scoring begin; so many are to do."""

@@ -149,12 +149,14 @@ class _Plan:
         return self.packer.batches(self.corpus.documents(), self.corpus.name, self.subject.batch)
 
     def total(self, done: int) -> int:
-        """About how many tokens there will be in all."""
-        share = self.corpus.progress()
-        limit = self.subject.corpus.tokens
-        estimate = round(done / share) if share else None
-        known = [number for number in (limit, estimate) if number is not None]
-        return max(done, min(known)) if known else 0
+        """About how many tokens there will be in all: the limit, or what the share of the corpus read so far tells.
+
+        The corpus is read ahead of what is done: the estimate is low at first.
+        """
+        limit, share = self.subject.corpus.tokens, self.corpus.progress()
+        if limit is not None:
+            return max(done, limit)
+        return max(done, round(done / share)) if share else done
 
     @property
     def needs_model(self) -> bool:
