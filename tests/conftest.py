@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import tomli_w
+from hypothesis import settings
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from harness.store import CoderFrame, ManifestFrame, Rows, Store, StoreWriter, Vocabulary
+
+# the same examples everywhere and always; no limit on an example's time, which a busy machine would break
+settings.register_profile("seeded", derandomize=True, deadline=None)
+settings.load_profile("seeded")
 
 
 @pytest.fixture(autouse=True)

@@ -85,7 +85,7 @@ def _token(piece: str, seed: int, top: int) -> TokenLogprob:
     share = (seed % 1000 + 0.5) / 1000
     if piece.strip() in ("0", "1"):
         other = piece.replace(piece.strip(), "1" if piece.strip() == "0" else "0")
-        chance = 0.98 * (0.55 + 0.45 * share)
+        chance = 0.98 * (0.55 + 0.4 * share)  # the other label stays likelier than any filler
         likely = [(piece, chance), (other, 0.98 - chance)]
     else:
         likely = [(piece, 0.9 + 0.09 * share)]
