@@ -216,6 +216,12 @@ class Run:
             frames.append(pd.DataFrame(columns))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(_VERDICTS))
 
+    def summary(self, metric: str | None = None) -> pd.DataFrame:
+        """One row an arm and scorer by a metric, the primary one unless given: see `harness.analysis.tables`."""
+        from harness.analysis.tables import summary
+
+        return summary(self.scores(), metric or self.ranking["metric"], seed=self.seed)
+
     def usage(self) -> Usage:
         """What all replies of this journal took together, those of earlier tasks included."""
         return sum((stored.reply.usage for stored in self.journal.replies()), Usage())

@@ -204,3 +204,9 @@ def test_labels_and_probabilities_are_numbers(mixed: Run) -> None:
     known = verdicts["probability"].dropna()
     assert ((known >= 0) & (known <= 1)).all()
     assert np.issubdtype(verdicts["probability"].dtype, np.floating)
+
+
+def test_a_summary_is_that_of_the_scores_by_the_primary_metric(mixed: Run) -> None:
+    from harness.analysis.tables import summary
+
+    assert mixed.summary().equals(summary(mixed.scores(), mixed.ranking["metric"], seed=mixed.seed))
