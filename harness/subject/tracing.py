@@ -73,7 +73,7 @@ class Traced:
                 module.output = put(whole, change(first(whole)))
             logits = nnsight.save(self._envoy.output.logits)
         # a block that is traced runs elsewhere: it cannot return
-        return logits  # noqa: RET504
+        return logits  # noqa: RET504 - set inside the trace
 
     def order(self, tokens: torch.Tensor, hookpoints: Sequence[Hookpoint]) -> tuple[Hookpoint, ...]:
         """The hookpoints in the order in which a forward pass reaches them: they have to be read in it.

@@ -85,12 +85,12 @@ def f1(rule: rules.Rule, examples: Sequence[Example]) -> float:
     return 2 * both / either
 
 
-ONE: Fires = lambda tokens, at: tokens[at] == " March"  # noqa: E731 - a table of predicates
-FAMILY: Fires = lambda tokens, at: tokens[at] in MONTHS  # noqa: E731
-PAIR: Fires = lambda tokens, at: tokens[at] == " of" and at > 0 and tokens[at - 1] in FILLERS[:6]  # noqa: E731
-NEXT: Fires = lambda tokens, at: at > 0 and tokens[at - 1] == " a"  # noqa: E731
-ENDING: Fires = lambda tokens, at: tokens[at].endswith("er")  # noqa: E731
-MIXTURE: Fires = lambda tokens, at: tokens[at] == " July" or (tokens[at] == "," and at > 0 and tokens[at - 1] == " the")  # noqa: E731
+ONE: Fires = lambda tokens, at: tokens[at] == " March"  # noqa: E731 - a typed table entry - a table of predicates
+FAMILY: Fires = lambda tokens, at: tokens[at] in MONTHS  # noqa: E731 - a typed table entry
+PAIR: Fires = lambda tokens, at: tokens[at] == " of" and at > 0 and tokens[at - 1] in FILLERS[:6]  # noqa: E731 - a typed table entry
+NEXT: Fires = lambda tokens, at: at > 0 and tokens[at - 1] == " a"  # noqa: E731 - a typed table entry
+ENDING: Fires = lambda tokens, at: tokens[at].endswith("er")  # noqa: E731 - a typed table entry
+MIXTURE: Fires = lambda tokens, at: tokens[at] == " July" or (tokens[at] == "," and at > 0 and tokens[at - 1] == " the")  # noqa: E731 - a typed table entry
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ TAILS = [
 
 
 def _sentence(rng: np.random.Generator) -> list[str]:
-    pick = lambda words: str(rng.choice(words))  # noqa: E731
+    pick = lambda words: str(rng.choice(words))  # noqa: E731 - short for what follows
     text = f" {pick(PEOPLE)} {pick(VERBS)} {pick(THINGS)} at the {pick(PLACES)} {pick(TAILS)}."
     pieces: list[str] = []
     for word in text.replace(".", " .").split(" ")[1:]:

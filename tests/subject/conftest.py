@@ -17,7 +17,7 @@ VERBS = ["sees", "finds", "holds", "keeps", "leaves", "draws", "opens", "breaks"
 def sentences(count: int, seed: int = 0) -> list[str]:
     """Documents of a few simple sentences."""
     draw = random.Random(seed)
-    one = lambda: f"the {draw.choice(NOUNS)} {draw.choice(VERBS)} a {draw.choice(NOUNS)}."  # noqa: E731
+    one = lambda: f"the {draw.choice(NOUNS)} {draw.choice(VERBS)} a {draw.choice(NOUNS)}."  # noqa: E731 - short for what follows
     return [" ".join(one() for _ in range(draw.randint(1, 6))) for _ in range(count)]
 
 

@@ -256,7 +256,7 @@ def _weights(config: SAELensConfig, path: Path) -> SparseWeights:
 
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name).to(torch.float32) for name in config.tensors}
-        scaling = file.get_tensor("scaling_factor") if "scaling_factor" in file.keys() else None  # noqa: SIM118
+        scaling = file.get_tensor("scaling_factor") if "scaling_factor" in file.keys() else None  # noqa: SIM118 - no mapping
     if scaling is not None and not torch.allclose(scaling.float(), torch.ones(())):
         raise CoderError(f"{path}: a scaling_factor other than 1 is not supported: fold it into the weights first")
     broken = sorted(name for name, tensor in tensors.items() if not bool(tensor.isfinite().all()))
