@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from harness.testing.answers import Answer, by_hash, by_keywords
 from harness.testing.clock import VirtualClock
 from harness.testing.mock import MockClient
+from harness.testing.rate import Rate
 
 if TYPE_CHECKING:
     from harness.testing.process import ProviderProcess, read_log
@@ -18,6 +19,7 @@ __all__ = [
     "Fault",
     "MockClient",
     "ProviderProcess",
+    "Rate",
     "Received",
     "VirtualClock",
     "by_hash",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from typing import Protocol as Shape
 
 from harness.testing.answers import Answer, tokens_of
+from harness.testing.rate import Level, duration
 from harness.values import TokenLogprob
 
 __all__ = ["ERRORS", "Anthropic", "OpenAI", "Protocol", "Sent", "spoiled"]
@@ -57,8 +59,16 @@ class Protocol(Shape):
         """A reply of at most as many tokens as were asked for, unless `unbounded`."""
         ...
 
+    def wanted(self, body: Mapping[str, Any]) -> int:
+        """The tokens of the prompt and the most that are asked for."""
+        ...
+
     def error(self, status: int, code: str, message: str, request_id: str) -> Sent:
         """An error."""
+        ...
+
+    def rate_headers(self, levels: Mapping[str, Level]) -> dict[str, str]:
+        """How much is left of the rates of `requests` and `tokens`."""
         ...
 
 
@@ -115,10 +125,23 @@ class OpenAI:
         }
         return Sent(200, data, {self.id_header: request_id})
 
+    def wanted(self, body: Mapping[str, Any]) -> int:
+        """The tokens of the prompt and the most that are asked for."""
+        return _wanted(body)
+
     def error(self, status: int, code: str, message: str, request_id: str) -> Sent:
         """An error."""
         data = {"error": {"message": message, "type": code, "param": None, "code": code}}
         return Sent(status, data, {self.id_header: request_id} | _location(status))
+
+    def rate_headers(self, levels: Mapping[str, Level]) -> dict[str, str]:
+        """How much is left of the rates of `requests` and `tokens`; resets are durations."""
+        headers: dict[str, str] = {}
+        for what, level in levels.items():
+            headers[f"x-ratelimit-limit-{what}"] = str(int(level.minute))
+            headers[f"x-ratelimit-remaining-{what}"] = str(int(level.remaining))
+            headers[f"x-ratelimit-reset-{what}"] = duration(level.reset)
+        return headers
 
 
 class Anthropic:
@@ -162,10 +185,24 @@ class Anthropic:
         }
         return Sent(200, data, {self.id_header: request_id})
 
+    def wanted(self, body: Mapping[str, Any]) -> int:
+        """The tokens of the prompt and the most that are asked for."""
+        return _wanted(body)
+
     def error(self, status: int, code: str, message: str, request_id: str) -> Sent:
         """An error."""
         data = {"type": "error", "error": {"type": code, "message": message}, "request_id": request_id}
         return Sent(status, data, {self.id_header: request_id} | _location(status))
+
+    def rate_headers(self, levels: Mapping[str, Level]) -> dict[str, str]:
+        """How much is left of the rates of `requests` and `tokens`; resets are times."""
+        headers: dict[str, str] = {}
+        now = datetime.now(UTC)
+        for what, level in levels.items():
+            headers[f"anthropic-ratelimit-{what}-limit"] = str(int(level.minute))
+            headers[f"anthropic-ratelimit-{what}-remaining"] = str(int(level.remaining))
+            headers[f"anthropic-ratelimit-{what}-reset"] = (now + timedelta(seconds=level.reset)).isoformat()
+        return headers
 
 
 def spoiled(answer: Answer, kind: str | None, key: str) -> Answer:
@@ -220,6 +257,13 @@ def _prompt_tokens(messages: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
     counts = [len(str(message["content"])) // 4 + 3 for message in messages]
     before = sum(counts[:-1])
     return sum(counts), before if before >= 1024 else 0
+
+
+def _wanted(body: Mapping[str, Any]) -> int:
+    """An estimate, of requests that may be malformed too."""
+    said = len(str(body.get("messages", ""))) + len(str(body.get("system", "")))
+    limit = body.get("max_completion_tokens", body.get("max_tokens"))
+    return said // 4 + (limit if isinstance(limit, int) else 0)
 
 
 def _wrong_messages(body: Mapping[str, Any], roles: Sequence[str]) -> str | None:

@@ -23,6 +23,7 @@ from aiohttp import web
 
 from harness.testing import protocols
 from harness.testing.answers import Answer, Answering, by_keywords
+from harness.testing.rate import Bucket, Rate, RetryForm, retry_headers
 from harness.values import digest, seed_of
 
 __all__ = ["FakeProvider", "Fault", "FaultKind", "Received", "storm"]
@@ -98,8 +99,9 @@ class FakeProvider:
     """The server; an async context manager.
 
     `answer` makes the text from messages and body; `faults` says what goes wrong: a function of the request, or one
-    item a request until they run out. `delay` is how long each reply takes, in seconds. Requests need `key` where it
-    is given. Every request received and reply sent is appended to `log` as a line of JSON, without keys.
+    item a request until they run out. `delay` is how long each reply takes, in seconds. Requests beyond `rate` are
+    answered with 429 at once and meet no other fault. Requests need `key` where it is given. Every request received
+    and reply sent is appended to `log` as a line of JSON, without keys.
 
     `requests` holds what came, `counts` how often each body did (by `values.digest`), `peak` the most under way.
     """
@@ -110,6 +112,7 @@ class FakeProvider:
         *,
         faults: Faults = (),
         delay: float = 0.0,
+        rate: Rate | None = None,
         key: str | None = None,
         log: Path | None = None,
         port: int = 0,
@@ -122,6 +125,8 @@ class FakeProvider:
         self._faults = faults if callable(faults) else _in_turn(faults)
         self._queued: deque[Fault] = deque()
         self._delay = delay
+        self._rate = rate
+        self._bucket = None if rate is None else Bucket(rate)
         self._key = key
         self._port = port
         self._path = log
@@ -173,6 +178,9 @@ class FakeProvider:
 
     async def _serve(self, request: web.Request, protocol: protocols.Protocol) -> web.StreamResponse:
         received = self._receive(request, json.loads(await request.read()))
+        if (refused := self._limited(received, protocol)) is not None:
+            self._note(kind="reply", number=received.number, digest=received.digest, status=429, fault="rate")
+            return web.json_response(refused.data, status=429, headers=refused.headers)
         fault = self._queued.popleft() if self._queued else self._faults(received)
         self._under_way += 1
         self.peak = max(self.peak, self._under_way)
@@ -190,6 +198,23 @@ class FakeProvider:
         self._note(kind="request", number=received.number, path=request.path, digest=hashed, body=body)
         return received
 
+    def _limited(self, received: Received, protocol: protocols.Protocol) -> protocols.Sent | None:
+        """The refusal of a request beyond the rate."""
+        if self._rate is None or self._bucket is None:
+            return None
+        if (wait := self._bucket.take(protocol.wanted(received.body))) <= 0:
+            return None
+        _, code, message = protocols.ERRORS["rate_limit"]
+        sent = protocol.error(429, code, message, f"req_{received.number}")
+        sent.headers.update(retry_headers(wait, self._rate.form))
+        sent.headers.update(self._rate_headers(protocol))
+        return sent
+
+    def _rate_headers(self, protocol: protocols.Protocol) -> dict[str, str]:
+        if self._rate is None or self._bucket is None or not self._rate.headers:
+            return {}
+        return protocol.rate_headers(self._bucket.levels())
+
     async def _respond(
         self, request: web.Request, received: Received, protocol: protocols.Protocol, fault: Fault | None
     ) -> web.StreamResponse:
@@ -199,6 +224,7 @@ class FakeProvider:
         elif delay:
             await asyncio.sleep(delay)
         sent = self._reply(received, protocol, fault)
+        sent.headers.update(self._rate_headers(protocol))
         text = sent.text if sent.text is not None else json.dumps(sent.data)
         self._note(
             kind="reply",
@@ -285,11 +311,30 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log", type=Path, help="a JSONL file that requests and replies are appended to")
     parser.add_argument("--answer", default="by_keywords", help="by_keywords, by_hash or module:function")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds that every reply takes")
+    parser.add_argument("--rate", type=float, help="requests a second, beyond which 429 is answered")
+    parser.add_argument("--burst", type=float, default=1.0, help="requests that are taken at once after a pause")
+    parser.add_argument("--token-rate", type=float, help="tokens a second, of prompts and max_tokens")
+    parser.add_argument("--token-burst", type=float, help="tokens at once after a pause; else a minute's worth")
+    parser.add_argument("--retry-after", default="seconds", choices=get_args(RetryForm), help="how a wait is written")
+    parser.add_argument("--rate-headers", action="store_true", help="tell the limits with every reply")
     parser.add_argument("--key", help="the only API key that is accepted")
     parser.add_argument("--fault", action="append", choices=get_args(FaultKind), help="repeat for several kinds")
     parser.add_argument("--share", type=float, default=0.1, help="of requests that meet a fault")
     parser.add_argument("--until-eof", action="store_true", help="end when standard input closes")
     return parser
+
+
+def _rate(arguments: argparse.Namespace) -> Rate | None:
+    if arguments.rate is None:
+        return None
+    return Rate(
+        arguments.rate,
+        arguments.burst,
+        arguments.retry_after,
+        arguments.rate_headers,
+        arguments.token_rate,
+        arguments.token_burst,
+    )
 
 
 async def _main(arguments: argparse.Namespace) -> None:
@@ -298,6 +343,7 @@ async def _main(arguments: argparse.Namespace) -> None:
         _answering(arguments.answer),
         faults=faults,
         delay=arguments.delay,
+        rate=_rate(arguments),
         key=arguments.key,
         log=arguments.log,
         port=arguments.port,
