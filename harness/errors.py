@@ -24,6 +24,7 @@ HarnessError
 │       ├── ContextTooLong
 │       ├── MissingLogprobs   the reply lacks logprobs that were asked for
 │       ├── Refused           the provider declined to answer
+│       ├── OverBudget        it might cost more than may still be spent; stops the run
 │       └── AccountError      no request of this account can succeed; stops the run
 │           ├── AuthenticationFailed
 │           └── QuotaExhausted
@@ -47,6 +48,7 @@ __all__ = [
     "MissingDependency",
     "MissingKey",
     "MissingLogprobs",
+    "OverBudget",
     "Overloaded",
     "PermanentError",
     "PromptError",
@@ -121,8 +123,11 @@ class ClientError(HarnessError):
     """A model could not be asked, or did not answer.
 
     `model` is the model's name in the task, `status` the HTTP status where there was one. Messages hold no
-    API key: whatever a provider sent back is redacted before it gets here.
+    API key: whatever a provider sent back is redacted before it gets here. `billed` says whether the provider may
+    charge for the attempt: it does for what it generated, also where that never arrived.
     """
+
+    billed: bool = False
 
     def __init__(
         self, message: str, *, model: str = "", status: int | None = None, request_id: str | None = None
@@ -164,9 +169,13 @@ class Overloaded(TransientError):
 class TimedOut(TransientError):
     """No reply came in time; whether the request was billed is not known."""
 
+    billed = True
+
 
 class ConnectionFailed(TransientError):
     """The connection could not be made or broke."""
+
+    billed = True
 
 
 class Drained(ClientError):
@@ -191,6 +200,10 @@ class MissingLogprobs(PermanentError):
 
 class Refused(PermanentError):
     """The provider declined to answer (a content filter)."""
+
+
+class OverBudget(PermanentError):
+    """The request might cost more than may still be spent; it was not sent."""
 
 
 class AccountError(PermanentError):

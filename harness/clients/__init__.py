@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from harness import registry
+from harness.clients.budget import Budget, RunBudget
 from harness.clients.draining import Draining, pausing
+from harness.clients.ledger import Amount, Ledger
 from harness.clients.limit import Limit, Limits
+from harness.clients.metering import Metering
+from harness.clients.prices import Price, price_of
 from harness.clients.protocol import Capabilities, Client, Provider, Remote, Reply, Request
 from harness.clients.replies import Keeper, MemoryKeeper, Replies, request_key
 from harness.clients.retry import Retry, RetryPolicy
@@ -15,19 +19,26 @@ from harness.errors import UnknownKind
 from harness.task import validated
 
 __all__ = [
+    "Amount",
+    "Books",
+    "Budget",
     "Capabilities",
     "Client",
     "Keeper",
+    "Ledger",
     "Limits",
     "MemoryKeeper",
+    "Price",
     "Provider",
     "Remote",
     "Replies",
     "Reply",
     "Request",
     "RetryPolicy",
+    "RunBudget",
     "assemble",
     "connect",
+    "price_of",
     "request_key",
 ]
 
@@ -55,27 +66,34 @@ def connect(name: str, settings: Mapping[str, Any] | None = None) -> Client:
 
 def assemble(
     client: Client,
-    keeper: Keeper,
+    keeper: Books,
     *,
     limits: Limits | None = None,
+    budget: Budget | None = None,
+    price: Price | None = None,
     policy: RetryPolicy | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Client:
-    """A client with its layers: replies, then retry, then limit, then the provider.
+    """A client with its layers: replies, then retry, then limit, then metering, then the provider.
 
-    A remembered reply takes no slot, and a slot is free during a back-off. Share one `limits` among all clients of a
-    run, so that those of one account wait for one another. Clients that send nothing anywhere get no retries, and
-    model-free ones no keeping either: what they say is free and always the same. Once `stopping()` is true nothing
-    more is sent.
+    A remembered reply takes no slot and no money, and a slot is free during a back-off. Share one `limits` and one
+    `budget` among all clients of a run, so that those of one account wait for one another. Clients that send nothing
+    anywhere get no retries, and model-free ones no keeping either: what they say is free and always the same. Once
+    `stopping()` is true nothing more is sent.
     """
     sending: Client = Draining(client, stopping)
     if client.capabilities.model_free:
         return sending
+    sending = Metering(sending, keeper, budget or RunBudget(), price)
     if isinstance(client, Remote):
         limits = limits or Limits()
         gate = limits.gate(client.account, client.model, client.requests)
         sending = Retry(Limit(sending, gate, limits.breaker(client.account), stopping), policy, sleep=pausing(stopping))
     return Replies(sending, keeper)
+
+
+class Books(Keeper, Ledger, Protocol):
+    """Where replies are kept and attempts written down: a run's journal, or memory."""
 
 
 def _known() -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from harness.clients.protocol import Client, Request
+from harness.clients.wire import Wire
 
 __all__ = ["Layer"]
 
@@ -18,7 +16,7 @@ class Layer:
         self.name = client.name
         self.capabilities = client.capabilities
 
-    def wire(self, request: Request) -> Mapping[str, Any]:
+    def wire(self, request: Request) -> Wire:
         """The exact request as the provider's client would send it."""
         return self._client.wire(request)
 

@@ -11,7 +11,7 @@ from harness.clients.protocol import Client
 __all__ = ["Models"]
 
 # settings that change how a model is reached and not what it answers
-_REACHING = ("requests", "timeout", "key_variable")
+_REACHING = ("requests", "requests_per_minute", "tokens_per_minute", "timeout", "key_variable", "price", "cache")
 
 
 class Models:

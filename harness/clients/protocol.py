@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
+from harness.clients.wire import Wire
 from harness.questions.kinds import Question
-from harness.questions.messages import Message
+from harness.questions.messages import Message, Tool, ToolCall
 from harness.values import TokenLogprob, Usage
 
 __all__ = ["Capabilities", "Client", "FinishReason", "Provider", "Remote", "Reply", "Request"]
 
-FinishReason = Literal["stop", "length", "refusal"]
+FinishReason = Literal["stop", "length", "refusal", "calls"]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """One question to a model, in the harness' own terms.
 
-    `temperature` None leaves the provider's default. `top_logprobs` None asks for no logprobs. `sample` tells
-    repeated draws of one request apart; it is in the key and never on the wire. `question` rides along for
-    clients that answer without text; it is never on the wire, and its hash is in their key.
+    `temperature` None leaves the provider's default. `top_logprobs` None asks for no logprobs; else they come with so
+    many alternatives at each token. `sample` tells repeated draws of one request apart; it is in the key and never on
+    the wire. `tools` are what the model may ask to have called. `question` rides along for clients that answer without
+    text; it is never on the wire, and its hash is in their key.
+
+    With a `continuation` nothing is generated: the reply's logprobs are those of the tokens of this text where it
+    follows the messages (without any messages: of the text by itself), and `max_tokens` is 0.
     """
 
     messages: tuple[Message, ...]
@@ -34,13 +39,19 @@ class Request:
     stop: tuple[str, ...] = ()
     sample: int = 0
     question: Question | None = None
+    continuation: str | None = None
+    tools: tuple[Tool, ...] = ()
+    # what a client made of this request: several layers need it and making it costs
+    wires: dict[Any, Wire] = field(default_factory=dict, init=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What a model answered. `logprobs` is None where none were asked for.
 
-    `model` is the model's name as the provider returned it.
+    Of a `continuation`, `text` is that text and `logprobs` are its tokens'; the logprob of a token before which
+    nothing stands is NaN. `calls` are the tool calls that the model wishes for. `model` is the model's name as the
+    provider returned it, `fingerprint` what it tells of the software behind it.
     """
 
     text: str
@@ -49,36 +60,43 @@ class Reply:
     logprobs: Sequence[TokenLogprob] | None = None
     model: str = ""
     request_id: str | None = None
+    calls: tuple[ToolCall, ...] = ()
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a model can do, as far as its client knows before asking.
+    """What a model can do, as far as its client knows before asking; None where only asking tells.
 
-    `context` is in tokens, None where it is not known. `model_free` clients answer without a language model and
-    say so in every report; `revision` then tells when their answers change.
+    `logprobs` are those of generated tokens, with at most `top_logprobs` alternatives; `prompt_logprobs` those of a
+    text that is given (`Request.continuation`). `context` is in tokens, None where it is not known. `model_free`
+    clients answer without a language model and say so in every report; `revision` then tells when their answers change.
     """
 
-    logprobs: bool
+    logprobs: bool | None
     temperature: bool = True
     seed: bool = False
     context: int | None = None
     model_free: bool = False
     revision: str = ""
+    prompt_logprobs: bool | None = False
+    tools: bool | None = False
+    embeddings: bool = False
+    top_logprobs: int = 20
 
 
 class Client(Protocol):
     """Answers requests; providers and the layers around them all have this shape.
 
-    `wire` gives what decides the answer and nothing else: URL, path and body, or a hash of the question for
-    clients that answer without text; JSON-able, without any key. Equal wires and samples are one request.
+    `wire` gives what decides the answer and nothing else: address and body, or a hash of the question for clients that
+    answer without text; without any key. Equal wires and samples are one request.
     """
 
     name: str
     capabilities: Capabilities
 
-    def wire(self, request: Request) -> Mapping[str, Any]:
-        """The exact request as it would be sent, as JSON-able data without secrets."""
+    def wire(self, request: Request) -> Wire:
+        """The exact request as it would be sent, without secrets."""
         ...
 
     async def generate(self, request: Request) -> Reply:

@@ -11,7 +11,9 @@ from dataclasses import replace
 from itertools import accumulate, groupby
 from urllib.parse import quote
 
+from harness.clients.logprobs import RawLogprobs
 from harness.clients.protocol import Reply
+from harness.questions.messages import ToolCall
 from harness.values import TokenLogprob
 
 __all__ = ["REDACTED", "Redactor", "guard_logs", "release_logs"]
@@ -33,6 +35,8 @@ _LOGGERS = (
     "aiohttp.client",
     "asyncio",
 )
+# how JSON may hide an ASCII character
+_ESCAPED = b"\\u00"
 # "sk-ab***yz" and the like, as providers write a key that they mask themselves
 _MASKED = re.compile(r"[\w-]{0,99}[*•…]{3,}[\w-]{0,99}|[\w-]{1,99}\.{3,}[\w-]{0,99}")
 
@@ -46,6 +50,7 @@ class Redactor:
         # Any run of 2 * _RUN - 1 characters of the key holds one of these whole: few enough to look for in every text.
         starts = range(0, len(self._key) - _RUN + 1, _RUN) if len(self._key) >= 2 * _RUN else ()
         self._probes = (*self._forms, *(self._key[at : at + _RUN] for at in starts))
+        self._byte_probes = tuple(probe.encode() for probe in self._probes)
         self._pieces = {self._key[at : at + _RUN] for at in range(len(self._key) - _RUN + 1)} if starts else set[str]()
 
     def found(self, text: str) -> bool:
@@ -62,15 +67,30 @@ class Redactor:
 
     def reply(self, reply: Reply) -> Reply:
         """The reply without the key in any of its strings, nor spelled by its tokens."""
-        if not self.found("\0".join(_strings(reply))) and not self.found("".join(_tokens(reply))):
+        if not self._told(reply):
             return reply
         return replace(
             reply,
             text=self.clean(reply.text),
             model=self.clean(reply.model),
             request_id=None if reply.request_id is None else self.clean(reply.request_id),
+            fingerprint=None if reply.fingerprint is None else self.clean(reply.fingerprint),
+            calls=tuple(
+                ToolCall(self.clean(call.id), self.clean(call.name), self.clean(call.arguments)) for call in reply.calls
+            ),
             logprobs=None if reply.logprobs is None else self._logprobs(tuple(reply.logprobs)),
         )
+
+    def _told(self, reply: Reply) -> bool:
+        """Whether the key is anywhere in a reply; logprobs as received are searched as they are, which is quick."""
+        if self.found("\0".join(_strings(reply))):
+            return True
+        raw = reply.logprobs
+        if isinstance(raw, RawLogprobs) and _ESCAPED not in raw.raw:
+            # what its tokens spell is the text, searched above
+            return any(probe in raw.raw for probe in self._byte_probes)
+        alternatives = "\0".join(text for item in raw or () for text, _ in item.top)
+        return self.found(alternatives) or self.found("".join(item.token for item in raw or ()))
 
     def _hidden(self, text: str) -> bytearray:
         """For each character, whether it belongs to the key."""
@@ -152,11 +172,5 @@ def _base64(key: bytes) -> set[str]:
 
 
 def _strings(reply: Reply) -> list[str]:
-    found = [reply.text, reply.model, reply.request_id or ""]
-    for item in reply.logprobs or ():
-        found += [text for text, _ in item.top]
-    return found
-
-
-def _tokens(reply: Reply) -> list[str]:
-    return [item.token for item in reply.logprobs or ()]
+    calls = [text for call in reply.calls for text in (call.id, call.name, call.arguments)]
+    return [reply.text, reply.model, reply.request_id or "", reply.fingerprint or "", *calls]

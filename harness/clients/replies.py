@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import anyio
 
 from harness.clients.layer import Layer
+from harness.clients.ledger import Amount, Attempt
 from harness.clients.protocol import Client, Reply, Request
+from harness.clients.wire import Wire
 from harness.errors import ClientError
-from harness.values import digest
+from harness.values import Usage
 
 __all__ = ["Keeper", "MemoryKeeper", "Replies", "request_key"]
 
@@ -25,40 +26,48 @@ class Keeper(Protocol):
         """The remembered reply of a request, or None."""
         ...
 
-    async def intend(self, key: str, wire: Mapping[str, Any]) -> None:
-        """Commit that a request is about to be sent."""
-        ...
-
-    async def keep(self, key: str, wire: Mapping[str, Any], reply: Reply) -> None:
+    async def keep(self, key: str, wire: Wire, reply: Reply) -> None:
         """Commit a reply; returns when it is safe."""
         ...
 
 
 class MemoryKeeper:
-    """Keeps replies for as long as the process lives."""
+    """Keeps replies, and writes down attempts, for as long as the process lives.
+
+    `attempts` holds how each ended by its id: outcome (None while it is not known) and what it counts with.
+    """
 
     def __init__(self) -> None:
         self.replies: dict[str, Reply] = {}
+        self.attempts: dict[str, tuple[str | None, Amount]] = {}
 
     def get(self, key: str) -> Reply | None:
         """The remembered reply of a request, or None."""
         return self.replies.get(key)
 
-    async def intend(self, key: str, wire: Mapping[str, Any]) -> None:
-        """Nothing to do: no intent outlives the process."""
-
-    async def keep(self, key: str, wire: Mapping[str, Any], reply: Reply) -> None:  # noqa: ARG002 - a Keeper's shape
+    async def keep(self, key: str, wire: Wire, reply: Reply) -> None:  # noqa: ARG002 - a Keeper's shape
         """Remember a reply."""
         self.replies[key] = reply
 
+    async def reserve(self, attempt: Attempt) -> None:
+        """Write down that an attempt is about to be made."""
+        self.attempts[attempt.id] = (None, attempt.reserved)
+
+    def settle(
+        self,
+        attempt: Attempt,
+        outcome: str,
+        charged: Amount,
+        usage: Usage | None,  # noqa: ARG002 - a Ledger's shape
+        seconds: float,  # noqa: ARG002
+    ) -> None:
+        """Write down how an attempt ended."""
+        self.attempts[attempt.id] = (outcome, charged)
+
 
 def request_key(client: Client, request: Request) -> str:
-    """What tells a request from any other: a hash of its wire and its sample number."""
-    return _key(client.wire(request), request.sample)
-
-
-def _key(wire: Mapping[str, Any], sample: int) -> str:
-    return digest({"version": 1, "wire": wire, "sample": sample})
+    """What tells a request to a client from any other: a hash of its wire and its sample number."""
+    return client.wire(request).key(request.sample)
 
 
 @dataclass(slots=True, eq=False)
@@ -90,7 +99,7 @@ class Replies(Layer):
             ClientError: no reply.
         """
         wire = self.wire(request)
-        key = _key(wire, request.sample)
+        key = wire.key(request.sample)
         while True:
             if (kept := self._keeper.get(key)) is not None:
                 return kept
@@ -108,16 +117,15 @@ class Replies(Layer):
             await _ended(call)
         await super().aclose()
 
-    def _start(self, key: str, wire: Mapping[str, Any], request: Request) -> _Call:
+    def _start(self, key: str, wire: Wire, request: Request) -> _Call:
         call = self._calls[key] = _Call()
         # anyio's task groups end their tasks with the caller; this one has to outlive it for the other sharers
         call.task = asyncio.create_task(self._run(call, key, wire, request))
         return call
 
-    async def _run(self, call: _Call, key: str, wire: Mapping[str, Any], request: Request) -> Reply:
+    async def _run(self, call: _Call, key: str, wire: Wire, request: Request) -> Reply:
         try:
             with call.scope:
-                await self._keeper.intend(key, wire)
                 reply = await self._client.generate(request)
                 with anyio.CancelScope(shield=True):
                     await self._keeper.keep(key, wire, reply)

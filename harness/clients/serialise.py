@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from harness.clients.logprobs import RawLogprobs
+from harness.clients.packing import pack, pack_json, unpack, unpack_json
 from harness.clients.protocol import Reply
+from harness.questions.messages import ToolCall
 from harness.values import TokenLogprob, Usage
 
-__all__ = ["reply_from_data", "reply_to_data"]
+__all__ = ["pack_reply", "reply_from_data", "reply_to_data", "unpack_reply"]
 
 _USAGE = ("input", "cache_read", "cache_write", "output", "reasoning", "requests", "cost")
 _NONE = Usage()
@@ -28,22 +33,47 @@ def reply_to_data(reply: Reply) -> dict[str, Any]:
         data["model"] = reply.model
     if reply.request_id is not None:
         data["request_id"] = reply.request_id
-    if reply.logprobs is not None:
+    if reply.calls:
+        data["calls"] = [[call.id, call.name, call.arguments] for call in reply.calls]
+    if reply.fingerprint is not None:
+        data["fingerprint"] = reply.fingerprint
+    if isinstance(reply.logprobs, RawLogprobs):
+        data["chat_logprobs"] = json.loads(reply.logprobs.raw)
+    elif reply.logprobs is not None:
         data["logprobs"] = [[item.token, item.logprob, [list(pair) for pair in item.top]] for item in reply.logprobs]
     return data
 
 
 def reply_from_data(data: Mapping[str, Any]) -> Reply:
     """The reply that `reply_to_data` wrote."""
-    logprobs = data.get("logprobs")
+    logprobs: Sequence[TokenLogprob] | None = None
+    if (raw := data.get("chat_logprobs")) is not None:
+        logprobs = RawLogprobs(json.dumps(raw).encode())
+    elif (items := data.get("logprobs")) is not None:
+        logprobs = tuple(_token(item) for item in items)
     return Reply(
         text=data["text"],
         finish=data["finish"],
         usage=Usage(**data.get("usage", {})),
-        logprobs=None if logprobs is None else tuple(_token(item) for item in logprobs),
+        logprobs=logprobs,
         model=data.get("model", ""),
         request_id=data.get("request_id"),
+        calls=tuple(ToolCall(*call) for call in data.get("calls", ())),
+        fingerprint=data.get("fingerprint"),
     )
+
+
+def pack_reply(reply: Reply) -> tuple[bytes, bytes | None]:
+    """A reply as blobs: all of it but logprobs that are JSON as received, and these."""
+    if not isinstance(reply.logprobs, RawLogprobs):
+        return pack(reply_to_data(reply)), None
+    return pack(reply_to_data(replace(reply, logprobs=None))), pack_json(reply.logprobs.raw)
+
+
+def unpack_reply(blob: bytes, logprobs: bytes | None) -> Reply:
+    """The reply that `pack_reply` packed."""
+    reply = reply_from_data(unpack(blob))
+    return reply if logprobs is None else replace(reply, logprobs=RawLogprobs(unpack_json(logprobs)))
 
 
 def _token(item: list[Any]) -> TokenLogprob:

@@ -2,7 +2,7 @@
 
 Tables:
     replies   the exact wire request and sample -> the reply; committed before anybody parses it
-    intents   requests sent whose outcome was never learned; a row goes when its reply comes
+    attempts  every sending of a request: for whom, how it ended and what it cost; written before it is sent
     units     the smallest pieces of work -> status and result
     arms      an arm's digest -> what it is, in words
     tasks     the tasks that ran here, in order, with the latents and arms that each reaches
@@ -18,35 +18,24 @@ import queue
 import sqlite3
 import threading
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from harness.clients.ledger import Amount, Attempt
+from harness.clients.packing import pack, pack_json, unpack
 from harness.clients.protocol import Reply
-from harness.clients.serialise import reply_from_data, reply_to_data
+from harness.clients.serialise import pack_reply, unpack_reply
+from harness.clients.wire import Wire
 from harness.errors import RunError
 from harness.runs.failpoints import passing
-from harness.values import Status
+from harness.runs.schema import connected
+from harness.values import Status, Usage
 
-__all__ = ["SCHEMA", "Journal", "StoredReply", "TaskRecord", "Unit"]
+__all__ = ["Journal", "StoredAttempt", "StoredReply", "TaskRecord", "Unit"]
 
-SCHEMA = 1
-
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE replies (key BLOB PRIMARY KEY, wire BLOB NOT NULL, reply BLOB NOT NULL, created REAL NOT NULL);
-CREATE TABLE intents (key BLOB PRIMARY KEY, attempts INTEGER NOT NULL, created REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE arms (digest BLOB PRIMARY KEY, description TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE tasks (number INTEGER PRIMARY KEY, digest TEXT NOT NULL, record TEXT NOT NULL, created REAL NOT NULL);
-CREATE TABLE units (
-    key BLOB PRIMARY KEY, arm BLOB NOT NULL, latent INTEGER NOT NULL, status TEXT NOT NULL, pending INTEGER NOT NULL,
-    result BLOB NOT NULL, verdicts BLOB, replies BLOB NOT NULL, created REAL NOT NULL
-);
-CREATE INDEX units_of_arm ON units (arm, latent);
-"""
 # a group commit waits for no one: it takes what is queued, up to this many operations
 _GROUP = 512
 
@@ -88,7 +77,34 @@ class TaskRecord:
     record: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class StoredAttempt:
+    """One sending of a request.
+
+    `id` begins with the 24 hex digits that the request's key begins with, `arm` is the beginning of the arm's digest
+    (empty: none). `outcome` is `ok`, the kind of error, or None where it was never learned. `tokens` and `dollars` are
+    what it counts with: an upper bound until, and unless, the provider tells. `seconds` is how long it took.
+    """
+
+    id: str
+    stage: str
+    arm: str
+    latent: int | None
+    model: str
+    outcome: str | None
+    tokens: int
+    dollars: float | None
+    input: int | None
+    cache_read: int | None
+    cache_write: int | None
+    output: int | None
+    reasoning: int | None
+    seconds: float | None
+    created: float
+
+
 _Operation = tuple[str, Sequence[Any]]
+_Queued = tuple[list[_Operation], asyncio.Future[None] | None]
 
 
 class Journal:
@@ -96,18 +112,15 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._reading = _connect(path)
-        if not self._reading.execute("SELECT name FROM sqlite_master").fetchone():
-            _create(self._reading)
-        _check_schema(self._reading, path)
-        self._queue: queue.SimpleQueue[tuple[list[_Operation], asyncio.Future[None]] | None] = queue.SimpleQueue()
+        self._reading = connected(path)
+        self._queue: queue.SimpleQueue[_Queued | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.commits = 0
 
     async def __aenter__(self) -> Journal:
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._write, args=[_connect(self.path)], name="journal", daemon=True)
+        self._thread = threading.Thread(target=self._write, args=[connected(self.path)], name="journal", daemon=True)
         self._thread.start()
         return self
 
@@ -127,30 +140,57 @@ class Journal:
 
     def get(self, key: str) -> Reply | None:
         """The remembered reply of a request, or None."""
-        row = self._reading.execute("SELECT reply FROM replies WHERE key = ?", [bytes.fromhex(key)]).fetchone()
-        return None if row is None else reply_from_data(_unpack(row[0]))
+        statement = "SELECT reply, logprobs FROM replies WHERE key = ?"
+        row = self._reading.execute(statement, [bytes.fromhex(key)]).fetchone()
+        return None if row is None else unpack_reply(*row)
 
-    async def intend(self, key: str, wire: Mapping[str, Any]) -> None:  # noqa: ARG002 - the wire is kept with its reply
-        """Commit that a request is about to be sent."""
-        statement = (
-            "INSERT INTO intents VALUES (?, 1, ?) ON CONFLICT (key) DO UPDATE SET attempts = attempts + 1, "
-            "created = excluded.created"
-        )
-        await self._commit([(statement, [bytes.fromhex(key), time.time()])])
-        passing("intent-written")
-
-    async def keep(self, key: str, wire: Mapping[str, Any], reply: Reply) -> None:
+    async def keep(self, key: str, wire: Wire, reply: Reply) -> None:
         """Commit a reply; returns when it is on disk."""
         passing("reply-received")
-        binary = bytes.fromhex(key)
-        row = [binary, _pack(wire), _pack(reply_to_data(reply)), time.time()]
-        await self._commit(
-            [
-                ("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)", row),
-                ("DELETE FROM intents WHERE key = ?", [binary]),
-            ]
-        )
+        blob, logprobs = pack_reply(reply)
+        row = [bytes.fromhex(key), pack_json(wire.json()), blob, time.time(), logprobs]
+        await self._commit([("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)", row)])
         passing("reply-committed")
+
+    # what clients.ledger.Ledger asks for
+
+    async def reserve(self, attempt: Attempt) -> None:
+        """Commit that an attempt is about to be made."""
+        about, reserved = attempt.purpose, attempt.reserved
+        # of an arm's digest the beginning: a row is written for every request
+        arm = bytes.fromhex(about.arm)[:_PREFIX]
+        row = [bytes.fromhex(attempt.id), about.stage, arm, about.latent, attempt.model, reserved.tokens]
+        statement = (
+            "INSERT INTO attempts (id, stage, arm, latent, model, tokens, dollars, created) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        )
+        await self._commit([(statement, [*row, reserved.dollars, time.time()])])
+        passing("intent-written")
+
+    def settle(self, attempt: Attempt, outcome: str, charged: Amount, usage: Usage | None, seconds: float) -> None:
+        """Note how an attempt ended; committed with what is committed next, at the latest when the journal closes."""
+        parts = [None] * 5
+        if usage is not None:
+            parts = [usage.input, usage.cache_read, usage.cache_write, usage.output, usage.reasoning]
+        statement = (
+            "UPDATE attempts SET outcome = ?, tokens = ?, dollars = ?, input = ?, cache_read = ?, cache_write = ?, "
+            "output = ?, reasoning = ?, seconds = ? WHERE id = ?"
+        )
+        row = [outcome, charged.tokens, charged.dollars, *parts, seconds, bytes.fromhex(attempt.id)]
+        self._queue.put(([(statement, row)], None))
+
+    def spent(self) -> Amount:
+        """What all attempts so far count with: tokens and dollars, those of unknown outcome in full.
+
+        `dollars` holds those of attempts with a known price.
+        """
+        tokens, dollars = self._reading.execute("SELECT SUM(tokens), SUM(dollars) FROM attempts").fetchone()
+        return Amount(tokens or 0, dollars or 0.0)
+
+    def attempts(self) -> Iterator[StoredAttempt]:
+        """Every attempt, in the order of their ids."""
+        for row in self._reading.execute(_ATTEMPT + " ORDER BY id"):
+            yield StoredAttempt(row[0].hex(), row[1], row[2].hex(), *row[3:])
 
     # units
 
@@ -168,7 +208,7 @@ class Journal:
             unit.latent,
             unit.status,
             int(unit.pending),
-            _pack(unit.result),
+            pack(unit.result),
             unit.verdicts,
             b"".join(bytes.fromhex(key)[:_PREFIX] for key in unit.replies),
             time.time(),
@@ -185,22 +225,16 @@ class Journal:
         """Drop replies, by whole keys or a unit's, so that they are asked for again."""
         await self._commit([("DELETE FROM replies WHERE key BETWEEN ? AND ?", _range(key)) for key in keys])
 
-    # replies, intents
+    # replies
 
     def reply(self, key: str) -> StoredReply | None:
         """A reply with its wire request."""
-        statement = "SELECT key, wire, reply FROM replies WHERE key BETWEEN ? AND ?"
-        row = self._reading.execute(statement, _range(key)).fetchone()
-        return None if row is None else StoredReply(row[0].hex(), _unpack(row[1]), reply_from_data(_unpack(row[2])))
+        row = self._reading.execute(_REPLY + " WHERE key BETWEEN ? AND ?", _range(key)).fetchone()
+        return None if row is None else _stored_reply(row)
 
     def replies(self) -> Iterator[StoredReply]:
         """All replies, in the order of their keys."""
-        for key, wire, reply in self._reading.execute("SELECT key, wire, reply FROM replies ORDER BY key"):
-            yield StoredReply(key.hex(), _unpack(wire), reply_from_data(_unpack(reply)))
-
-    def intents(self) -> dict[str, int]:
-        """Requests whose outcome was never learned, with the number of times they were sent."""
-        return {key.hex(): attempts for key, attempts in self._reading.execute("SELECT key, attempts FROM intents")}
+        return (_stored_reply(row) for row in self._reading.execute(_REPLY + " ORDER BY key"))
 
     # tasks and arms
 
@@ -237,11 +271,11 @@ class Journal:
             while (group := self._next_group()) is not None:
                 error = _apply(connection, [operation for operations, _ in group for operation in operations])
                 self.commits += 1
-                self._tell([done for _, done in group], error)
+                self._tell([done for _, done in group if done is not None], error)
         finally:
             connection.close()
 
-    def _next_group(self) -> list[tuple[list[_Operation], asyncio.Future[None]]] | None:
+    def _next_group(self) -> list[_Queued] | None:
         first = self._queue.get()
         if first is None:
             return None
@@ -272,6 +306,11 @@ class Journal:
 _PREFIX = 12
 _KEY = 32
 
+_ATTEMPT = (
+    "SELECT id, stage, arm, latent, model, outcome, tokens, dollars, input, cache_read, cache_write, output, "
+    "reasoning, seconds, created FROM attempts"
+)
+_REPLY = "SELECT key, wire, reply, logprobs FROM replies"
 _UNIT = "SELECT key, arm, latent, status, pending, result, verdicts, replies FROM units"
 
 
@@ -281,36 +320,15 @@ def _range(key: str) -> tuple[bytes, bytes]:
     return start.ljust(_KEY, b"\x00"), start.ljust(_KEY, b"\xff")
 
 
+def _stored_reply(row: Sequence[Any]) -> StoredReply:
+    key, wire, reply, logprobs = row
+    return StoredReply(key.hex(), unpack(wire), unpack_reply(reply, logprobs))
+
+
 def _unit(row: Sequence[Any]) -> Unit:
     key, arm, latent, status, pending, result, verdicts, replies = row
     keys = tuple(replies[at : at + _PREFIX].hex() for at in range(0, len(replies), _PREFIX))
-    return Unit(key.hex(), arm.hex(), latent, status, _unpack(result), verdicts, keys, bool(pending))
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-        # a score is some 2.5 kB: of pages of SQLite's usual 4 kB each would waste a third (of new files only)
-        connection.execute("PRAGMA page_size = 16384")
-        connection.execute("PRAGMA journal_mode = WAL")
-        # FULL: a committed reply was paid for and has to outlive a power cut
-        connection.execute("PRAGMA synchronous = FULL")
-    except sqlite3.Error as error:
-        raise RunError(f"{path}: this journal cannot be opened: {error}") from error
-    return connection
-
-
-def _create(connection: sqlite3.Connection) -> None:
-    connection.executescript(f"BEGIN; {_TABLES} INSERT INTO meta VALUES ('schema', '{SCHEMA}'); COMMIT;")
-
-
-def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    try:
-        found = int(connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0])
-    except (sqlite3.Error, TypeError, ValueError) as error:
-        raise RunError(f"{path}: this file is no journal of a run") from error
-    if found > SCHEMA:
-        raise RunError(f"{path}: written by a newer version (schema {found}, this version reads up to {SCHEMA})")
+    return Unit(key.hex(), arm.hex(), latent, status, unpack(result), verdicts, keys, bool(pending))
 
 
 def _apply(connection: sqlite3.Connection, operations: list[_Operation]) -> Exception | None:
@@ -324,19 +342,3 @@ def _apply(connection: sqlite3.Connection, operations: list[_Operation]) -> Exce
             connection.execute("ROLLBACK")
         return error
     return None
-
-
-# below so many bytes compression costs more than it saves
-_SMALL = 400
-_ZLIB = b"x"
-
-
-def _pack(value: Any) -> bytes:
-    """Compact JSON, compressed where that pays; JSON never begins as a zlib stream does."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
-    return text if len(text) < _SMALL else zlib.compress(text)
-
-
-def _unpack(blob: bytes) -> Any:
-    text = zlib.decompress(blob) if blob.startswith(_ZLIB) else blob
-    return json.loads(text.decode("utf-8", "surrogatepass"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import asdict
-from typing import Any
 
 from harness.clients.protocol import Capabilities, Reply, Request
+from harness.clients.wire import Wire
 from harness.errors import BadRequest
 from harness.values import Usage
 
@@ -35,7 +35,7 @@ class MockClient:
         self.closed = False
         self._make = _maker(output)
 
-    def wire(self, request: Request) -> Mapping[str, Any]:
+    def wire(self, request: Request) -> Wire:
         """All of the request but its sample number; of a typed question its hash."""
         question = None if request.question is None else request.question.digest()
         body = {
@@ -45,8 +45,10 @@ class MockClient:
             "top_logprobs": request.top_logprobs,
             "seed": request.seed,
             "stop": list(request.stop),
+            "continuation": request.continuation,
+            "tools": [asdict(tool) for tool in request.tools],
         }
-        return {"model": self.name, "body": body, "question": question}
+        return Wire.of({"model": self.name, "body": body, "question": question})
 
     async def generate(self, request: Request) -> Reply:
         """The next output.

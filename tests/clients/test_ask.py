@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from harness.clients.ask import TOP_LOGPROBS, Asked, ask
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.replies import request_key
+from harness.clients.wire import Wire
 from harness.errors import (
     AuthenticationFailed,
     BadRequest,
@@ -48,8 +48,8 @@ class Scripted:
         self.script = list(script)
         self.asked: list[Request] = []
 
-    def wire(self, request: Request) -> Mapping[str, Any]:
-        return {"messages": [[message.role, message.content] for message in request.messages]}
+    def wire(self, request: Request) -> Wire:
+        return Wire.of({"messages": [[message.role, message.content] for message in request.messages]})
 
     async def generate(self, request: Request) -> Reply:
         self.asked.append(request)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -66,7 +65,7 @@ async def test_only_the_first_slashes_part_a_name(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TOGETHER_AI_API_KEY", "tgp-0123456789")
     client = connect("openai-api/together-ai/meta/llama")
     wire = client.wire(Request((Message("user", "hi"),), 5))
-    assert wire == {
+    assert wire.data() == {
         "url": "https://example.org/v1",
         "path": "/chat/completions",
         "body": {"model": "meta/llama", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5},
@@ -103,7 +102,7 @@ def test_extra_keys_that_would_break_a_reply_are_refused(extra: dict[str, object
 async def test_extra_keys_are_merged_and_win(keys: None, ask: Callable[..., Request]) -> None:
     settings = {"extra": {"reasoning_effort": "low", "max_completion_tokens": 4000}}
     client = connect("openai/gpt-5", settings)
-    body = client.wire(ask(max_tokens=50))["body"]
+    body = client.wire(ask(max_tokens=50)).data()["body"]
     assert body["reasoning_effort"] == "low"
     assert body["max_completion_tokens"] == 4000
     await client.aclose()
@@ -122,7 +121,7 @@ async def test_accounts_differ_by_key_and_address_and_tell_neither(
         client = connect("openai/gpt-4.1", {"base_url": url})
         assert isinstance(client, Remote)
         accounts.add(client.account)
-        assert "sk-" not in client.account + json.dumps(client.wire(ask()))
+        assert "sk-" not in client.account + client.wire(ask()).json().decode()
         await client.aclose()
     assert len(accounts) == 3
 
@@ -160,7 +159,7 @@ async def test_settings_overrule_what_is_known_of_a_family(keys: None, ask: Call
     client = connect("openai/gpt-5", {"logprobs": True, "temperature": True, "context": 1000})
     assert client.capabilities.logprobs
     assert client.capabilities.context == 1000
-    assert client.wire(ask(temperature=0.5))["body"]["temperature"] == 0.5
+    assert client.wire(ask(temperature=0.5)).data()["body"]["temperature"] == 0.5
     await client.aclose()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,10 @@ MESSAGES = MessagesDialect("m", Capabilities(logprobs=False), {})
 
 def chat(content: Any = "[1]", finish: str | None = "stop", logprobs: Any = None, **message: Any) -> dict[str, Any]:
     choice = {"message": {"role": "assistant", "content": content, **message}, "finish_reason": finish}
-    return {"model": "m", "choices": [choice | ({} if logprobs is None else {"logprobs": logprobs})]}
+    return {
+        "model": "m",
+        "choices": [choice | ({} if logprobs is None else {"logprobs": json.dumps(logprobs).encode()})],
+    }
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ async def test_a_reply_comes_with_text_usage_model_and_request_id(client: Client
 async def test_what_is_sent_is_exactly_what_the_wire_says(client: Client, provider: FakeProvider, ask: Ask) -> None:
     request = ask("é \U0001f600 < > \n", temperature=0.0, stop=("END",), seed=3)
     await client.generate(request)
-    wire = client.wire(request)
+    wire = client.wire(request).data()
     received = provider.requests[0]
     assert received.body == wire["body"]
     assert received.digest == digest(wire["body"])

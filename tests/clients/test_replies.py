@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
 
 from harness.clients import MemoryKeeper, Replies, Reply, Request, assemble, request_key
+from harness.clients.wire import Wire
 from harness.errors import BadRequest
 from harness.testing import MockClient
 from harness.values import Usage
@@ -26,10 +27,7 @@ class Recorder(MemoryKeeper):
         self.events: list[tuple[str, str]] = []
         self.hold: anyio.Event | None = None
 
-    async def intend(self, key: str, wire: Mapping[str, Any]) -> None:
-        self.events.append(("intend", key))
-
-    async def keep(self, key: str, wire: Mapping[str, Any], reply: Reply) -> None:
+    async def keep(self, key: str, wire: Wire, reply: Reply) -> None:
         self.events.append(("received", key))
         if self.hold is not None:
             await self.hold.wait()
@@ -43,7 +41,7 @@ def tasks() -> list[str]:
     return [name for name in names if name.startswith("Replies.")]
 
 
-async def test_an_intent_is_committed_before_sending_and_the_reply_before_anybody_sees_it(ask: Ask) -> None:
+async def test_a_reply_is_committed_before_anybody_sees_it(ask: Ask) -> None:
     keeper = Recorder()
     request = ask()
 
@@ -55,7 +53,7 @@ async def test_an_intent_is_committed_before_sending_and_the_reply_before_anybod
     key = request_key(mock, request)
     reply = await Replies(mock, keeper).generate(request)
     assert reply.text == "yes"
-    assert [event for event, _ in keeper.events] == ["intend", "sent", "received", "kept"]
+    assert [event for event, _ in keeper.events] == ["sent", "received", "kept"]
     assert {seen for _, seen in keeper.events} == {key}
 
 
@@ -212,7 +210,7 @@ async def test_a_reply_that_was_received_is_kept_though_everybody_was_cancelled(
             await anyio.wait_all_tasks_blocked()
             outer.cancel()
             keeper.hold.set()
-    assert [event for event, _ in keeper.events] == ["intend", "received", "kept"]
+    assert [event for event, _ in keeper.events] == ["received", "kept"]
     assert (await replies.generate(ask())).text == "paid for"
 
 
@@ -335,4 +333,4 @@ async def test_a_client_that_sends_nothing_gets_no_retries(ask: Ask) -> None:
     assert isinstance(client, Replies)
     with pytest.raises(BadRequest):
         await client.generate(ask())
-    assert client.wire(ask())["model"] == client.name == "mock/model"
+    assert client.wire(ask()).data()["body"]["model"] == client.name == "mock/model"

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
 import sqlite3
 import subprocess
 import sys
+import zlib
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +15,14 @@ from pathlib import Path
 import anyio
 import pytest
 
+from harness.clients.ledger import Amount, Attempt
+from harness.clients.logprobs import RawLogprobs
 from harness.clients.protocol import Reply
+from harness.clients.purpose import Purpose
+from harness.clients.wire import Wire
 from harness.errors import RunError
-from harness.runs.journal import SCHEMA, Journal, TaskRecord, Unit
+from harness.runs.journal import Journal, TaskRecord, Unit
+from harness.runs.schema import SCHEMA
 from harness.values import TokenLogprob, Usage, digest
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +35,7 @@ REPLY = Reply(
     "m-2026",
     "req_1",
 )
-WIRE = {"url": "http://x/v1", "body": {"messages": [{"role": "user", "content": "née \ud800"}], "seed": 2**62}}
+WIRE = Wire.of({"messages": [{"role": "user", "content": "née \ud800"}], "seed": 2**62}, "http://x/v1", "/chat")
 
 
 def _key(*parts: str | int) -> str:
@@ -66,13 +73,12 @@ async def test_a_reply_comes_back_as_it_came_with_its_wire(tmp_path: Path) -> No
     key = _key("request")
     async with Journal(tmp_path / "j") as journal:
         assert journal.get(key) is None
-        await journal.intend(key, WIRE)
         await journal.keep(key, WIRE, REPLY)
         assert journal.get(key) == REPLY
     again = Journal(tmp_path / "j")
     stored = again.reply(key)
     assert stored is not None
-    assert (stored.reply, stored.wire) == (REPLY, WIRE)
+    assert (stored.reply, stored.wire) == (REPLY, WIRE.data())
     assert [found.key for found in again.replies()] == [key]
 
 
@@ -83,13 +89,83 @@ async def test_the_first_reply_of_a_request_stays(tmp_path: Path) -> None:
         assert journal.get(_key(1)) == REPLY
 
 
-async def test_an_intent_stays_until_its_reply_comes(tmp_path: Path) -> None:
+def _attempt(number: int, dollars: float | None = 0.5) -> Attempt:
+    about = Purpose("score", _key("arm"), number)
+    return Attempt(_key("request", number)[:32], "openai/m", about, Amount(1000, dollars))
+
+
+async def test_an_attempt_counts_in_full_until_it_is_settled(tmp_path: Path) -> None:
+    usage = Usage(input=5, cache_read=3, cache_write=1, output=2, reasoning=1, requests=1)
     async with Journal(tmp_path / "j") as journal:
-        for key in ("a", "b", "a"):
-            await journal.intend(_key(key), WIRE)
-        assert journal.intents() == {_key("a"): 2, _key("b"): 1}
-        await journal.keep(_key("a"), WIRE, REPLY)
-        assert journal.intents() == {_key("b"): 1}
+        for number in range(4):
+            await journal.reserve(_attempt(number))
+        assert journal.spent() == Amount(4000, 2.0)
+        journal.settle(_attempt(0), "ok", Amount(11, 0.25), usage, 1.5)
+        journal.settle(_attempt(1), "rate_limited", Amount(), None, 0.5)
+        journal.settle(_attempt(2), "timed_out", Amount(1000, 0.5), None, 60.0)
+    again = Journal(tmp_path / "j")
+    assert again.spent() == Amount(2011, 1.25)
+    found = {attempt.latent: attempt for attempt in again.attempts()}
+    assert [found[number].outcome for number in range(4)] == ["ok", "rate_limited", "timed_out", None]
+    first = found[0]
+    assert (first.stage, first.arm, first.model) == ("score", _key("arm")[:24], "openai/m")
+    assert (first.input, first.cache_read, first.cache_write, first.output, first.reasoning) == (5, 3, 1, 2, 1)
+    assert (first.tokens, first.dollars, first.seconds) == (11, 0.25, 1.5)
+    assert found[3].input is None
+
+
+async def test_attempts_without_a_price_count_no_dollars(tmp_path: Path) -> None:
+    async with Journal(tmp_path / "j") as journal:
+        assert journal.spent() == Amount(0, 0.0)
+        await journal.reserve(_attempt(0, None))
+        await journal.reserve(_attempt(1))
+        assert journal.spent() == Amount(2000, 0.5)
+
+
+async def test_logprobs_as_received_are_kept_as_they_are(tmp_path: Path) -> None:
+    raw = b'{"content": [{"token": "1", "logprob": -0.5, "bytes": [49], "top_logprobs": []}]}'
+    reply = replace(REPLY, logprobs=RawLogprobs(raw))
+    async with Journal(tmp_path / "j") as journal:
+        await journal.keep(_key(1), WIRE, reply)
+        kept = journal.get(_key(1))
+    assert kept is not None
+    assert isinstance(kept.logprobs, RawLogprobs)
+    assert kept.logprobs.raw == raw
+    assert kept.logprobs == (TokenLogprob("1", -0.5),)
+
+
+def test_a_journal_of_the_first_schema_is_brought_up_to_date_beside_a_copy(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as old:
+        old.executescript(
+            """
+            CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+            CREATE TABLE replies (key BLOB PRIMARY KEY, wire BLOB NOT NULL, reply BLOB NOT NULL, created REAL NOT NULL);
+            CREATE TABLE intents (key BLOB PRIMARY KEY, attempts INTEGER NOT NULL, created REAL NOT NULL) WITHOUT ROWID;
+            CREATE TABLE units (
+                key BLOB PRIMARY KEY, arm BLOB NOT NULL, latent INTEGER NOT NULL, status TEXT NOT NULL,
+                pending INTEGER NOT NULL, result BLOB NOT NULL, verdicts BLOB, replies BLOB NOT NULL,
+                created REAL NOT NULL
+            );
+            CREATE TABLE arms (digest BLOB PRIMARY KEY, description TEXT NOT NULL) WITHOUT ROWID;
+            CREATE TABLE tasks (number INTEGER PRIMARY KEY, digest TEXT, record TEXT, created REAL);
+            INSERT INTO meta VALUES ('schema', '1');
+            """
+        )
+        key, reply = (
+            bytes.fromhex(_key("r", 1)),
+            zlib.compress(json.dumps({"text": "old " * 200, "finish": "stop"}).encode()),
+        )
+        old.execute("INSERT INTO replies VALUES (?, ?, ?, 1.0)", [key, b'{"body": {}}', reply])
+        old.execute("INSERT INTO intents VALUES (?, 2, 1.0)", [bytes.fromhex(_key("r", 2))])
+        old.commit()
+    journal = Journal(tmp_path / "journal.sqlite")
+    stored = journal.reply(_key("r", 1))
+    assert stored is not None
+    assert stored.reply.text.startswith("old old")
+    assert [attempt.outcome for attempt in journal.attempts()] == [None]
+    with closing(sqlite3.connect(tmp_path / "journal.schema-1.sqlite")) as copy:
+        assert copy.execute("SELECT count(*) FROM intents").fetchone() == (1,)
+    assert len(list(Journal(tmp_path / "journal.sqlite").replies())) == 1
 
 
 async def test_a_unit_done_again_replaces_the_old_one(tmp_path: Path) -> None:
@@ -239,14 +315,15 @@ KILLED = """
 import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_journal import REPLY, WIRE, _key, _unit
+from test_journal import REPLY, WIRE, Amount, _attempt, _key, _unit
 from harness.runs.journal import Journal
 
 async def main():
     async with Journal(Path({path!r})) as journal:
         for number in range(5):
-            await journal.intend(_key(number), WIRE)
+            await journal.reserve(_attempt(number))
             await journal.keep(_key(number), WIRE, REPLY)
+            journal.settle(_attempt(number), "ok", Amount(1, 0.0), None, 1.0)
             await journal.finish(_unit(number))
 
 asyncio.run(main())
@@ -254,17 +331,19 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    ("point", "intents", "replies", "units"),
-    [("intent-written:3", 1, 2, 2), ("reply-received:3", 1, 2, 2), ("reply-committed:3", 0, 3, 2),
+    ("point", "unsettled", "replies", "units"),
+    [("intent-written:3", 1, 2, 2), ("reply-received:3", 1, 2, 2), ("reply-committed:3", 1, 3, 2),
      ("unit-committed:3", 0, 3, 3)],
 )  # fmt: skip
-def test_a_kill_leaves_what_was_committed(tmp_path: Path, point: str, intents: int, replies: int, units: int) -> None:
+def test_a_kill_leaves_what_was_committed(
+    tmp_path: Path, point: str, unsettled: int, replies: int, units: int
+) -> None:
     code = KILLED.format(tests=str(Path(__file__).parent), path=str(tmp_path / "j"))
     environment = {**os.environ, "LATENT_HARNESS_FAILPOINT": point}
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     journal = Journal(tmp_path / "j")
-    assert len(journal.intents()) == intents
+    assert [attempt.outcome for attempt in journal.attempts()].count(None) == unsettled
     assert len(list(journal.replies())) == replies
     assert len(list(journal.units(_unit().arm))) == units
 
@@ -274,7 +353,6 @@ async def test_reading_beside_a_writer_sees_whole_commits(tmp_path: Path) -> Non
         reader = Journal(tmp_path / "j")
         await journal.keep(_key(1), WIRE, REPLY)
         assert reader.get(_key(1)) == REPLY
-        assert reader.intents() == {}
 
 
 async def test_a_reply_is_found_and_forgotten_by_the_key_that_its_unit_keeps(tmp_path: Path) -> None:

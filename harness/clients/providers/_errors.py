@@ -42,6 +42,8 @@ _CONTEXT = re.compile(
 _FILTER = re.compile(r"content_filter|content_policy|content management policy|moderation|flagged", re.IGNORECASE)
 _OVERLOADED = re.compile(r"overloaded", re.IGNORECASE)
 _OPTION = re.compile(r"logprobs|temperature", re.IGNORECASE)
+# exceptions of a connection that was never made
+_NOT_SENT = {"ClientConnectorError", "ConnectionTimeoutError"}
 # enough to tell what was wrong, short enough for one line of a table
 _LONGEST = 400
 
@@ -66,7 +68,9 @@ class Translator:
         if kind is TimedOut:
             return TimedOut(f"{self._base_url} did not answer in time", model=self._name)
         if kind is ConnectionFailed:
-            return ConnectionFailed(f"the connection to {self._base_url} failed: {told}", model=self._name)
+            failed = ConnectionFailed(f"the connection to {self._base_url} failed: {told}", model=self._name)
+            failed.billed = not names & _NOT_SENT
+            return failed
         return BadRequest(f"the request could not be sent: {type(error).__name__}: {told}", model=self._name)
 
     def answered(self, response: httpx2.Response, status: int | None = None) -> ClientError:
@@ -88,7 +92,9 @@ class Translator:
         kind = self._line(response.headers.get("content-type", "no content type"))
         start = self._line(response.text[:80])
         message = f"{self._base_url} sent {why} ({kind}) that starts with {start!r}"
-        return Overloaded(message, model=self._name, status=response.status_code)
+        unread = Overloaded(message, model=self._name, status=response.status_code)
+        unread.billed = True
+        return unread
 
     def _of_status(
         self, status: int, words: str, told: str, common: dict[str, Any], response: httpx2.Response

@@ -17,11 +17,13 @@ from typing import Annotated, Any, Protocol
 from urllib.parse import urlsplit
 
 import httpx2
+import msgspec
 from pydantic import Field, field_validator, model_validator
 
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._errors import Translator
 from harness.clients.redact import Redactor, guard_logs, release_logs
+from harness.clients.wire import Wire
 from harness.errors import ClientError, MissingKey, MissingLogprobs, TaskError
 from harness.task import Frozen
 from harness.values import digest
@@ -105,15 +107,23 @@ class Dialect(Protocol):
     def capabilities(self) -> Capabilities: ...
 
     def body(self, request: Request) -> dict[str, Any]:
-        """The JSON body.
+        """The JSON body; equal requests give equal bodies with their keys in the same order.
 
         Raises:
             MissingLogprobs: logprobs are asked for and the model gives none.
         """
         ...
 
+    def decode(self, content: bytes) -> Mapping[str, Any]:
+        """A body's JSON, no more of it than `reply` needs.
+
+        Raises:
+            ValueError: it is no JSON, or no JSON that can be a reply.
+        """
+        ...
+
     def reply(self, data: Mapping[str, Any], request: Request) -> Reply:
-        """The reply in a JSON body.
+        """The reply in what `decode` gave.
 
         Raises:
             MissingLogprobs: it lacks the logprobs that were asked for.
@@ -125,8 +135,8 @@ class Dialect(Protocol):
 class Connection(Protocol):
     """The part of an SDK's client that is used."""
 
-    async def post(self, path: str, *, cast_to: Any, body: Any) -> Any:
-        """Send a JSON body and give the raw response."""
+    async def post(self, path: str, *, cast_to: Any, content: Any) -> Any:
+        """Send a body and give the raw response."""
         ...
 
     async def close(self) -> None:
@@ -154,9 +164,12 @@ class SDKClient:
         # whether replies have logprobs, None until one was asked for some
         self._gives_logprobs: bool | None = None
 
-    def wire(self, request: Request) -> Mapping[str, Any]:
-        """URL, path and body, without the key."""
-        return {"url": self._base_url, "path": self._dialect.path, "body": self._body(request)}
+    def wire(self, request: Request) -> Wire:
+        """Address and body, without the key."""
+        if (known := request.wires.get(self)) is None:
+            body = msgspec.json.encode(self._body(request))
+            known = request.wires[self] = Wire(self._base_url, self._dialect.path, body)
+        return known
 
     async def generate(self, request: Request) -> Reply:
         """Ask once.
@@ -192,19 +205,21 @@ class SDKClient:
         return MissingLogprobs(f"{what}; {hint}", model=self.name)
 
     async def _send(self, request: Request) -> Reply | ClientError:
-        body = self._body(request)
+        wire = self.wire(request)
         try:
-            response = await self._connection.post(self._dialect.path, cast_to=httpx2.Response, body=body)
+            response = await self._connection.post(wire.path, cast_to=httpx2.Response, content=wire.body)
         except Exception as error:  # whatever it is may hold the key, so none passes as it is
             return self._translator.raised(error)
         return self._read(response, request)
 
     def _read(self, response: httpx2.Response, request: Request) -> Reply | ClientError:
         try:
-            data = json.loads(response.content)
+            data = self._dialect.decode(response.content)
+        except msgspec.ValidationError:
+            return self._translator.unreadable(response, "JSON that is no reply")
         except ValueError:
             return self._translator.unreadable(response, "something that is not JSON")
-        if isinstance(data, dict) and data.get("error"):
+        if data.get("error"):
             # some gateways tell of an error with a status of 200
             code = data["error"].get("code") if isinstance(data["error"], dict) else None
             return self._translator.answered(response, code if isinstance(code, int) and code >= 400 else 500)
@@ -213,7 +228,9 @@ class SDKClient:
         except MissingLogprobs as error:
             if self._gives_logprobs is None:
                 self._gives_logprobs = False
-            return self._missing(error.message)
+            missing = self._missing(error.message)
+            missing.billed = True
+            return missing
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             return self._translator.unreadable(response, "JSON that is no reply")
         if reply.logprobs:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import msgspec
 from pydantic import BaseModel
 
 from harness.clients.protocol import Capabilities, FinishReason, Reply, Request
@@ -25,6 +26,9 @@ _FINISH: dict[str, FinishReason] = {
 _CONNECTIONS = 1000
 # Later models, and any that this does not know, refuse a temperature: "`temperature` is deprecated for this model".
 _TEMPERATURE = re.compile(r"claude-(?:[123]\b|instant\b|(?:opus|sonnet|haiku)-4(?:-[0-6]\b|-\d{8}|$))")
+
+
+_MESSAGE = msgspec.json.Decoder(dict[str, Any])
 
 
 class AnthropicProvider:
@@ -89,6 +93,14 @@ class MessagesDialect:
         if request.stop:
             body["stop_sequences"] = list(request.stop)
         return body | dict(self.extra)
+
+    def decode(self, content: bytes) -> Mapping[str, Any]:
+        """A message.
+
+        Raises:
+            ValueError: it is no JSON, or no JSON that can be a reply.
+        """
+        return _MESSAGE.decode(content)
 
     def reply(self, data: Mapping[str, Any], request: Request) -> Reply:  # noqa: ARG002 - a Dialect's shape
         """The reply in a message.

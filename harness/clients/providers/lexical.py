@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import anyio.lowlevel
 from pydantic import BaseModel, ConfigDict
@@ -21,6 +20,7 @@ from harness import rules
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._induction import induce
 from harness.clients.providers._overlap import overlap
+from harness.clients.wire import Wire
 from harness.errors import BadRequest, TaskError
 from harness.questions.kinds import Detect, Explain, Fuzz, Judgement, Question
 from harness.questions.replies import FORMATS
@@ -46,16 +46,18 @@ class LexicalClient:
         self.name = f"lexical/{model}"
         self._model = model
 
-    def wire(self, request: Request) -> Mapping[str, Any]:
+    def wire(self, request: Request) -> Wire:
         """A hash of the question, this client's version, and whether logprobs are wanted."""
         question = self._question(request)
-        return {
-            "provider": "lexical",
-            "version": _VERSION,
-            "model": self._model,
-            "question": question.digest(),
-            "logprobs": request.top_logprobs is not None,
-        }
+        return Wire.of(
+            {
+                "provider": "lexical",
+                "version": _VERSION,
+                "model": self._model,
+                "question": question.digest(),
+                "logprobs": request.top_logprobs is not None,
+            }
+        )
 
     async def generate(self, request: Request) -> Reply:
         """Answer at once.

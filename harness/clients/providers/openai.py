@@ -6,10 +6,12 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypedDict
 
+import msgspec
 from pydantic import BaseModel
 
+from harness.clients.logprobs import RawLogprobs
 from harness.clients.protocol import Capabilities, FinishReason, Reply, Request
 from harness.clients.providers._sdk import Endpoint, SDKClient, SDKSettings, endpoint, joined, plain, transport
 from harness.errors import MissingLogprobs
@@ -22,6 +24,24 @@ _REASONING = re.compile(r"(?:o\d|gpt-(?:[5-9]|\d\d))(?!.*chat)")
 _LENGTH = ("length", "max_tokens", "model_length")
 # connections kept open where neither task nor settings say how many requests go at once
 _CONNECTIONS = 1000
+
+
+class _Choice(TypedDict, total=False):
+    message: dict[str, Any]
+    finish_reason: Any
+    logprobs: msgspec.Raw
+
+
+class _Completion(TypedDict, total=False):
+    id: Any
+    model: Any
+    choices: list[_Choice]
+    usage: Any
+    system_fingerprint: Any
+    error: Any
+
+
+_COMPLETION = msgspec.json.Decoder(_Completion)
 
 
 class OpenAIProvider:
@@ -95,6 +115,14 @@ class ChatDialect:
             body["stop"] = list(request.stop)
         return body | dict(self.extra)
 
+    def decode(self, content: bytes) -> Mapping[str, Any]:
+        """A chat completion without what is not looked at; logprobs stay JSON.
+
+        Raises:
+            ValueError: it is no JSON, or no JSON that can be a reply.
+        """
+        return _COMPLETION.decode(content)
+
     def reply(self, data: Mapping[str, Any], request: Request) -> Reply:
         """The reply in a chat completion.
 
@@ -114,6 +142,7 @@ class ChatDialect:
             logprobs=_logprobs(choice, text) if wanted else None,
             model=data.get("model") or "",
             request_id=data.get("id"),
+            fingerprint=data.get("system_fingerprint"),
         )
 
 
@@ -148,26 +177,11 @@ def _usage(data: Mapping[str, Any] | None) -> Usage:
     )
 
 
-def _logprobs(choice: Mapping[str, Any], text: str) -> tuple[TokenLogprob, ...]:
-    content = (choice.get("logprobs") or {}).get("content")
-    if content:
-        return tuple(_token(item) for item in content)
+def _logprobs(choice: Mapping[str, Any], text: str) -> Sequence[TokenLogprob]:
+    found = RawLogprobs(bytes(choice.get("logprobs") or b"null"))
+    if found.filled:
+        return found
     # A reply without tokens has no logprobs, and llama.cpp gives none where a reply ends within a character.
     if not text or text.endswith("\ufffd"):
         return ()
     raise MissingLogprobs("the reply has no logprobs though they were asked for")
-
-
-def _token(item: Mapping[str, Any]) -> TokenLogprob:
-    # Servers differ: the sampled token may be missing among the alternatives, or stand there beyond the number asked.
-    top: Sequence[Mapping[str, Any]] = item.get("top_logprobs") or ()
-    return TokenLogprob(_piece(item), item["logprob"], tuple((_piece(other), other["logprob"]) for other in top))
-
-
-def _piece(item: Mapping[str, Any]) -> str:
-    """A token's text; one that holds a part of a character only is told by its bytes, as surrogates that join up."""
-    token: str = item["token"]
-    raw = item.get("bytes")
-    if raw and (not token.isascii() or "\\x" in token):
-        return bytes(raw).decode("utf-8", "surrogateescape")
-    return token

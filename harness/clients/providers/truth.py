@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from statistics import NormalDist
@@ -25,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness import resources, rules
 from harness.clients.protocol import Capabilities, Reply, Request
+from harness.clients.wire import Wire
 from harness.errors import BadRequest
 from harness.questions.kinds import Detect, Explain, Fuzz, Judgement
 from harness.questions.replies import FORMATS
@@ -92,16 +92,18 @@ class TruthClient:
         self.capabilities = Capabilities(logprobs=False, temperature=False, model_free=True, revision=revision)
         self._known = {sentence: concept.parsed for concept in loaded.concepts for sentence in concept.sentences}
 
-    def wire(self, request: Request) -> Mapping[str, Any]:
+    def wire(self, request: Request) -> Wire:
         """A hash of the question, with all that decides the answer to it."""
-        return {
-            "provider": "truth",
-            "version": _VERSION,
-            "model": self._model,
-            "settings": self._settings.model_dump(mode="json", exclude={"concepts"}),
-            "concepts": self._revision,
-            "question": self._question(request).digest(),
-        }
+        return Wire.of(
+            {
+                "provider": "truth",
+                "version": _VERSION,
+                "model": self._model,
+                "settings": self._settings.model_dump(mode="json", exclude={"concepts"}),
+                "concepts": self._revision,
+                "question": self._question(request).digest(),
+            }
+        )
 
     async def generate(self, request: Request) -> Reply:
         """Judge the passages.

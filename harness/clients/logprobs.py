@@ -1,0 +1,91 @@
+"""Logprobs as chat completions hold them, read when they are looked at: most of a long reply's JSON is logprobs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import overload
+
+import msgspec
+
+from harness.errors import MissingLogprobs
+from harness.values import TokenLogprob
+
+__all__ = ["RawLogprobs"]
+
+_FILLED = re.compile(rb'"content"\s*:\s*\[\s*\{')
+
+
+class _Alternative(msgspec.Struct):
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+
+
+class _Token(_Alternative):
+    top_logprobs: list[_Alternative] | None = None
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[_Token] | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Logprobs)
+
+
+class RawLogprobs(Sequence[TokenLogprob]):
+    """The `logprobs` of a chat completion's choice, as JSON in UTF-8.
+
+    Looking at it raises MissingLogprobs where it is valid JSON and no list of tokens with logprobs.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+
+    @property
+    def filled(self) -> bool:
+        """Whether there is at least one token, without reading on."""
+        return _FILLED.search(self.raw, 0, 1000) is not None
+
+    @cached_property
+    def _tokens(self) -> tuple[TokenLogprob, ...]:
+        try:
+            content = _DECODER.decode(self.raw).content
+        except msgspec.DecodeError as error:
+            raise MissingLogprobs(f"the reply's logprobs cannot be read: {error}") from error
+        return tuple(_token(item) for item in content or ())
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    @overload
+    def __getitem__(self, index: int) -> TokenLogprob: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[TokenLogprob]: ...
+    def __getitem__(self, index: int | slice) -> TokenLogprob | Sequence[TokenLogprob]:
+        return self._tokens[index]
+
+    def __iter__(self) -> Iterator[TokenLogprob]:
+        return iter(self._tokens)
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(other) == self._tokens if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] - equal to tuples, whose hash would have to be matched
+
+    def __repr__(self) -> str:
+        return repr(self._tokens)
+
+
+def _token(item: _Token) -> TokenLogprob:
+    # Servers differ: the sampled token may be missing among the alternatives, or stand there beyond the number asked.
+    top = tuple((_piece(other), other.logprob) for other in item.top_logprobs or ())
+    return TokenLogprob(_piece(item), item.logprob, top)
+
+
+def _piece(item: _Alternative) -> str:
+    """A token's text; one that holds a part of a character only is told by its bytes, as surrogates that join up."""
+    if item.bytes and (not item.token.isascii() or "\\x" in item.token):
+        return bytes(item.bytes).decode("utf-8", "surrogateescape")
+    return item.token

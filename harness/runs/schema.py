@@ -1,0 +1,84 @@
+"""The journal's file: its tables, how it is opened, and how those of earlier versions are brought up to date."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from harness.errors import RunError
+
+__all__ = ["SCHEMA", "connected"]
+
+SCHEMA = 2
+
+_ATTEMPTS = """
+CREATE TABLE attempts (
+    id BLOB PRIMARY KEY, stage TEXT NOT NULL, arm BLOB NOT NULL, latent INTEGER, model TEXT NOT NULL, outcome TEXT,
+    tokens INTEGER NOT NULL, dollars REAL, input INTEGER, cache_read INTEGER, cache_write INTEGER, output INTEGER,
+    reasoning INTEGER, seconds REAL, created REAL NOT NULL
+) WITHOUT ROWID;
+"""
+_TABLES = f"""
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE replies (
+    key BLOB PRIMARY KEY, wire BLOB NOT NULL, reply BLOB NOT NULL, created REAL NOT NULL, logprobs BLOB
+);
+{_ATTEMPTS}
+CREATE TABLE arms (digest BLOB PRIMARY KEY, description TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE tasks (number INTEGER PRIMARY KEY, digest TEXT NOT NULL, record TEXT NOT NULL, created REAL NOT NULL);
+CREATE TABLE units (
+    key BLOB PRIMARY KEY, arm BLOB NOT NULL, latent INTEGER NOT NULL, status TEXT NOT NULL, pending INTEGER NOT NULL,
+    result BLOB NOT NULL, verdicts BLOB, replies BLOB NOT NULL, created REAL NOT NULL
+);
+CREATE INDEX units_of_arm ON units (arm, latent);
+"""
+# Requests are known by other keys since, so what was in flight is asked again; replies and units stay as they are.
+_FROM_1 = f"""
+ALTER TABLE replies ADD COLUMN logprobs BLOB;
+{_ATTEMPTS}
+INSERT INTO attempts SELECT substr(key, 1, 16), '', x'', NULL, '', NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    created FROM intents;
+DROP TABLE intents;
+"""
+
+
+def connected(path: Path) -> sqlite3.Connection:
+    """A connection to a journal of this version; a new file is made, one of an earlier version is brought up to date.
+
+    That is done after a copy has been put beside it, `journal.schema-1.sqlite`.
+
+    Raises:
+        RunError: the file is no journal, was written by a newer version, or cannot be opened.
+    """
+    try:
+        connection = _open(path)
+        if not connection.execute("SELECT name FROM sqlite_master").fetchone():
+            connection.executescript(f"BEGIN; {_TABLES} INSERT INTO meta VALUES ('schema', '{SCHEMA}'); COMMIT;")
+    except sqlite3.Error as error:
+        raise RunError(f"{path}: this journal cannot be opened: {error}") from error
+    found = _version(connection, path)
+    if found > SCHEMA:
+        raise RunError(f"{path}: written by a newer version (schema {found}, this version reads up to {SCHEMA})")
+    if found == 1:
+        with closing(sqlite3.connect(path.with_suffix(".schema-1.sqlite"))) as copy:
+            connection.backup(copy)
+        connection.executescript(f"BEGIN; {_FROM_1} UPDATE meta SET value = '2' WHERE key = 'schema'; COMMIT;")
+    return connection
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+    # a score is some 2.5 kB: of pages of SQLite's usual 4 kB each would waste a third (of new files only)
+    connection.execute("PRAGMA page_size = 16384")
+    connection.execute("PRAGMA journal_mode = WAL")
+    # FULL: a committed reply was paid for and has to outlive a power cut
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    try:
+        return int(connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0])
+    except (sqlite3.Error, TypeError, ValueError) as error:
+        raise RunError(f"{path}: this file is no journal of a run") from error
