@@ -4,39 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.testing.answers import Answer, by_hash, by_keywords
+from harness.testing.answers import Answer, by_hash, by_keywords, lognormal
+from harness.testing.bill import Bill, Price
 from harness.testing.clock import VirtualClock
+from harness.testing.faults import Fault, Received, storm
 from harness.testing.mock import MockClient
 from harness.testing.rate import Rate
+from harness.testing.tokens import Tokens
 
 if TYPE_CHECKING:
     from harness.testing.process import ProviderProcess, read_log
-    from harness.testing.server import FakeProvider, Fault, Received, storm
+    from harness.testing.server import FakeProvider
 
 __all__ = [
     "Answer",
+    "Bill",
     "FakeProvider",
     "Fault",
     "MockClient",
+    "Price",
     "ProviderProcess",
     "Rate",
     "Received",
+    "Tokens",
     "VirtualClock",
     "by_hash",
     "by_keywords",
+    "lognormal",
     "read_log",
     "storm",
 ]
 
 # the server brings aiohttp with it, which a mock client does not need
-_LAZY = {
-    "FakeProvider": "server",
-    "Fault": "server",
-    "Received": "server",
-    "storm": "server",
-    "ProviderProcess": "process",
-    "read_log": "process",
-}
+_LAZY = {"FakeProvider": "server", "ProviderProcess": "process", "read_log": "process"}
 
 
 def __getattr__(name: str) -> Any:

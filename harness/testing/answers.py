@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from statistics import NormalDist
 from typing import Any, Literal
 
-from harness.values import TokenLogprob, seed_of
+from harness.questions.messages import ToolCall
+from harness.testing.tokens import CHARACTERS, Tokens
+from harness.values import TokenLogprob, digest, seed_of
 
-__all__ = ["Answer", "Answering", "by_hash", "by_keywords", "tokens_of"]
+__all__ = [
+    "Answer",
+    "Answering",
+    "by_hash",
+    "by_keywords",
+    "labels_11",
+    "labels_220",
+    "lognormal",
+    "scored",
+    "tokens_of",
+]
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -23,8 +38,6 @@ _TOLD = re.compile(r"^\W*(?:explanation|description)\W*:(.*)", re.MULTILINE | re
 _MARKED = re.compile(r"<<(.+?)>>")
 _QUOTED = re.compile(r"[\"“](.+?)[\"”]")
 _WORD = re.compile(r"[^\W\d_]{4,}")
-# as byte-pair tokenisers cut English: a word takes its leading blank, digits stand in groups of at most three
-_TOKEN = re.compile(r" ?[^\W\d_]+| ?[^\w\s]+?(?=[\w\s]|$)|\d{1,3}|_|\s|.", re.DOTALL)
 _FILLERS = ("\n", " ", "[", ",", "]", "The", "the", "A", "yes", "no", "2", "-", ".", "**", "```", "Example", "I", "10")
 
 
@@ -33,12 +46,15 @@ class Answer:
     """What the fake model says.
 
     `tokens` are its tokens with logprobs, made up from the text where None; a token that holds a part of a character
-    is a string of surrogates, as in `bytes.decode("utf-8", "surrogateescape")`.
+    is a string of surrogates, as in `bytes.decode("utf-8", "surrogateescape")`. `calls` are the tools that it wishes
+    to have called. `reasoning` tokens come before the text and count against the limit; None takes the provider's.
     """
 
     text: str
     tokens: tuple[TokenLogprob, ...] | None = None
     finish: Literal["stop", "length", "refusal"] = "stop"
+    calls: tuple[ToolCall, ...] = ()
+    reasoning: int | None = None
 
 
 Answering = Callable[[Messages, Mapping[str, Any]], str | Answer]
@@ -70,20 +86,69 @@ def by_keywords(messages: Messages, body: Mapping[str, Any]) -> str:
     return _labels([int(any(word in text for word in words)) for text in texts])
 
 
-def tokens_of(answer: Answer, seed: int, top: int) -> tuple[TokenLogprob, ...]:
+def labels_11(messages: Messages, body: Mapping[str, Any]) -> str:  # noqa: ARG001 - an Answering's shape
+    """Five labels that are 11 tokens, for measurements."""
+    return "[1,0,1,0,1]"
+
+
+def labels_220(messages: Messages, body: Mapping[str, Any]) -> str:  # noqa: ARG001 - an Answering's shape
+    """109 labels that are 220 tokens, for measurements."""
+    return "[" + ",".join("10" * 54 + "1") + "]\n"
+
+
+def lognormal(answer: Answering, mean: float, sigma: float) -> Answering:
+    """Answers made longer, so that their lengths in tokens are lognormal; always the same for the same request.
+
+    `mean` is that of the lengths, `sigma` the standard deviation of their logarithms. Words are put before the answer,
+    as models do that think aloud; an answer that is longer by itself stays as it is.
+    """
+    middle = math.log(mean) - sigma**2 / 2
+
+    def lengthened(messages: Messages, body: Mapping[str, Any]) -> str | Answer:
+        said = answer(messages, body)
+        text = said if isinstance(said, str) else said.text
+        even = ((seed_of("length", digest(body)) >> 11) + 0.5) / 2.0**53
+        wanted = round(math.exp(middle + sigma * NormalDist().inv_cdf(even)))
+        missing = wanted - len(CHARACTERS.split(text)) - 1
+        if missing <= 0:
+            return said
+        text = "Well" + " well" * (missing - 1) + "\n" + text
+        return text if isinstance(said, str) else replace(said, text=text, tokens=None)
+
+    return lengthened
+
+
+def tokens_of(answer: Answer, seed: int, top: int, tokens: Tokens = CHARACTERS) -> tuple[TokenLogprob, ...]:
     """The answer's tokens with made-up logprobs and `top` alternatives each, most likely first.
 
     A token "0" or "1" has both among its alternatives, and more than half of their probability.
     """
     if answer.tokens is not None:
         return tuple(TokenLogprob(t.token, t.logprob, tuple(t.top[:top])) for t in answer.tokens)
-    pieces = _TOKEN.findall(answer.text)
-    return tuple(_token(piece, seed_of(seed, position), top) for position, piece in enumerate(pieces))
+    pieces = tokens.split(answer.text)
+    return tuple(_token(piece, seed_of(seed, place) % 1000, top, given=False) for place, piece in enumerate(pieces))
 
 
-def _token(piece: str, seed: int, top: int) -> TokenLogprob:
-    share = (seed % 1000 + 0.5) / 1000
-    if piece.strip() in ("0", "1"):
+def scored(pieces: Sequence[str], top: int) -> tuple[TokenLogprob, ...]:
+    """Given tokens with made-up logprobs, each decided by the token and all before it, and `top` alternatives.
+
+    A given token may be unlikely, and then is not among the alternatives.
+    """
+    seen = hashlib.sha256()
+    found: list[TokenLogprob] = []
+    for piece in pieces:
+        seen.update(piece.encode("utf-8", "surrogatepass") + b"\n")
+        found.append(_token(piece, int.from_bytes(seen.digest()[:4], "big") % 1000, top, given=True))
+    return tuple(found)
+
+
+# the same few tokens come again and again
+@lru_cache(maxsize=1 << 16)
+def _token(piece: str, draw: int, top: int, *, given: bool) -> TokenLogprob:
+    share = (draw + 0.5) / 1000
+    if given:
+        likely = [(piece, 0.02 + 0.96 * share)]
+    elif piece.strip() in ("0", "1"):
         other = piece.replace(piece.strip(), "1" if piece.strip() == "0" else "0")
         chance = 0.98 * (0.55 + 0.4 * share)  # the other label stays likelier than any filler
         likely = [(piece, chance), (other, 0.98 - chance)]
@@ -91,8 +156,8 @@ def _token(piece: str, seed: int, top: int) -> TokenLogprob:
         likely = [(piece, 0.9 + 0.09 * share)]
     left = 1 - sum(chance for _, chance in likely)
     fillers = [filler for filler in _FILLERS if filler not in {text for text, _ in likely}]
-    likely += [(filler, left / 2 ** (rank + 1)) for rank, filler in enumerate(fillers)]
-    ranked = sorted(likely, key=lambda pair: -pair[1])
+    ranked = likely + [(filler, left / 2 ** (rank + 1)) for rank, filler in enumerate(fillers)]
+    ranked.sort(key=lambda pair: -pair[1])
     return TokenLogprob(piece, math.log(likely[0][1]), tuple((text, math.log(p)) for text, p in ranked[:top]))
 
 

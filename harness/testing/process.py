@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,13 @@ class ProviderProcess:
     def openai_url(self) -> str:
         """The base URL for OpenAI's clients; Anthropic's take `url`."""
         return f"{self.url}/v1"
+
+    def bill(self) -> dict[str, Any]:
+        """The server's bill (see `Bill`), and under `statuses` how often it answered what."""
+        # past any proxy of the environment
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{self.url}/bill", timeout=10) as reply:
+            return json.load(reply)
 
     def __enter__(self) -> ProviderProcess:
         command: Sequence[str] = [sys.executable, "-m", "harness.testing.server", "--until-eof", *self._arguments]

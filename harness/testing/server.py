@@ -1,98 +1,38 @@
-"""A provider's server on this machine that speaks OpenAI's chat completions and Anthropic's messages, with faults.
+"""A provider's server on this machine that speaks OpenAI's and Anthropic's protocols, with limits, a bill and faults.
 
 In a test: `async with FakeProvider() as provider: ...` and `provider.url`. In a process of its own, so that a test can
 kill the harness and still count what was sent: `python -m harness.testing.server --log FILE`, which writes its address
-as the first line of its output.
+as the first line of its output; its bill is at `/bill`.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import importlib
 import json
-import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any
 
 from aiohttp import web
 
-from harness.testing import protocols
 from harness.testing.answers import Answer, Answering, by_keywords
-from harness.testing.rate import Bucket, Rate, RetryForm, retry_headers
+from harness.testing.anthropic import AnthropicMessages
+from harness.testing.bill import Bill, Counted, Priced, price_of
+from harness.testing.faults import ERRORS, Fault, FaultKind, Faults, Received, in_turn, storm
+from harness.testing.openai import Chat, Completions
+from harness.testing.protocols import Conversation, Protocol, Sent, spoiled, wanted
+from harness.testing.rate import Bucket, Rate, retry_headers
+from harness.testing.tokens import TOKENS, Tokens
 from harness.values import digest, seed_of
 
 __all__ = ["FakeProvider", "Fault", "FaultKind", "Received", "storm"]
 
-FaultKind = Literal[
-    "bad_request",
-    "content_filter",
-    "context",
-    "echo_key",
-    "echo_key_error",
-    "empty",
-    "hang",
-    "html",
-    "longer",
-    "malformed",
-    "not_found",
-    "null_logprobs",
-    "overloaded",
-    "quota",
-    "rate_limit",
-    "redirect",
-    "refusal",
-    "reset",
-    "reset_mid_body",
-    "server_error",
-    "slow",
-    "truncated",
-    "unauthorized",
-    "unavailable",
-]
+Reasoning = Callable[[Conversation, Mapping[str, Any]], int]
 
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What goes wrong with one request.
-
-    `retry_after` is the header's text as it is sent (`rate_limit`, `unavailable`, `overloaded`), `delay` the seconds
-    before a `slow` reply.
-    """
-
-    kind: FaultKind
-    retry_after: str | None = None
-    delay: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A request as it came: its number from 0, how often an equal one came before, and `digest` of its body."""
-
-    number: int
-    seen: int
-    path: str
-    body: Mapping[str, Any]
-    digest: str
-    key: str
-
-
-Faults = Callable[[Received], Fault | None] | Iterable[Fault | None]
-
-
-def storm(share: float, kinds: Iterable[FaultKind], seed: int = 0) -> Callable[[Received], Fault | None]:
-    """Faults of the kinds given on a share of requests, by a hash of the body and how often it came before."""
-    offered = tuple(kinds)
-
-    def fault(received: Received) -> Fault | None:
-        draw = seed_of(seed, received.digest, received.seen)
-        return Fault(offered[draw // 1000 % len(offered)], "0.01") if draw % 1000 < share * 1000 else None
-
-    return fault
+_MALFORMED = (AttributeError, KeyError, TypeError, IndexError)
 
 
 class FakeProvider:
@@ -103,7 +43,14 @@ class FakeProvider:
     answered with 429 at once and meet no other fault. Requests need `key` where it is given. Every request received
     and reply sent is appended to `log` as a line of JSON, without keys.
 
-    `requests` holds what came, `counts` how often each body did (by `values.digest`), `peak` the most under way.
+    `tokens` is how text is counted: `characters/4`, `bytes` (more than any real tokeniser makes) or one's own.
+    `reasoning` tokens, a number or a function of messages and body, come before each text and count against the limit.
+    `prices` are by the models' names, `*` for all others; else a million tokens cost 1 dollar in and 10 out. With
+    `canned` the first good reply on each path is sent to all that come there, unread and unlogged: for measurements.
+
+    `requests` holds what came, `counts` how often each body did (by `values.digest`), `peak` the most under way,
+    `statuses` what was sent (by status, or `reset`), and `bill` what all generations performed came to, whether or
+    not their replies arrived.
     """
 
     def __init__(
@@ -113,27 +60,42 @@ class FakeProvider:
         faults: Faults = (),
         delay: float = 0.0,
         rate: Rate | None = None,
+        tokens: str | Tokens = "characters/4",
+        reasoning: int | Reasoning = 0,
+        prices: Mapping[str, Priced] | None = None,
+        canned: bool = False,
         key: str | None = None,
         log: Path | None = None,
         port: int = 0,
     ) -> None:
         self.requests: list[Received] = []
         self.counts: Counter[str] = Counter()
+        self.statuses: Counter[str] = Counter()
+        self.bill = Bill()
         self.peak = 0
         self.url = ""
         self._answer = answer
-        self._faults = faults if callable(faults) else _in_turn(faults)
+        self._faults = faults if callable(faults) else in_turn(faults)
         self._queued: deque[Fault] = deque()
         self._delay = delay
         self._rate = rate
         self._bucket = None if rate is None else Bucket(rate)
+        self._reasoning = reasoning
+        self._prices = dict(prices or {})
+        self._canned: dict[str, tuple[bytes, Counted, Priced]] | None = {} if canned else None
         self._key = key
         self._port = port
         self._path = log
         self._log: IO[str] | None = None
         self._under_way = 0
         self._closing = asyncio.Event()
-        self._runner: web.AppRunner | None = None
+        self._runner: web.ServerRunner | None = None
+        counting = TOKENS[tokens] if isinstance(tokens, str) else tokens
+        self._protocols: dict[str, Protocol] = {
+            "/v1/chat/completions": Chat(counting),
+            "/v1/completions": Completions(counting),
+            "/v1/messages": AnthropicMessages(counting),
+        }
 
     @property
     def openai_url(self) -> str:
@@ -146,11 +108,8 @@ class FakeProvider:
 
     async def __aenter__(self) -> FakeProvider:
         self._log = None if self._path is None else self._path.open("a", encoding="utf-8", buffering=1)
-        app = web.Application(client_max_size=1 << 28)
-        app.router.add_post("/v1/chat/completions", self._openai)
-        app.router.add_post("/v1/messages", self._anthropic)
-        app.router.add_get("/v1/models", self._models)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.1)
+        # without an application around it: its routing and signals cost as much as all else here
+        self._runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port, backlog=4096)
         await site.start()
@@ -167,29 +126,63 @@ class FakeProvider:
         if self._log is not None:
             self._log.close()
 
-    async def _models(self, request: web.Request) -> web.StreamResponse:  # noqa: ARG002 - a handler's shape
-        return web.json_response({"object": "list", "data": [{"id": "fake", "object": "model"}]})
-
-    async def _openai(self, request: web.Request) -> web.StreamResponse:
-        return await self._serve(request, protocols.OpenAI())
-
-    async def _anthropic(self, request: web.Request) -> web.StreamResponse:
-        return await self._serve(request, protocols.Anthropic())
-
-    async def _serve(self, request: web.Request, protocol: protocols.Protocol) -> web.StreamResponse:
-        received = self._receive(request, json.loads(await request.read()))
-        if (refused := self._limited(received, protocol)) is not None:
-            self._note(kind="reply", number=received.number, digest=received.digest, status=429, fault="rate")
-            return web.json_response(refused.data, status=429, headers=refused.headers)
-        fault = self._queued.popleft() if self._queued else self._faults(received)
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self._under_way += 1
         self.peak = max(self.peak, self._under_way)
         try:
-            return await self._respond(request, received, protocol, fault)
+            if request.method == "POST" and (protocol := self._protocols.get(request.path)) is not None:
+                # not `request.read`, which takes a megabyte at most
+                return await self._serve(request, await request.content.read(), protocol)
+            if request.method == "GET" and request.path in ("/bill", "/v1/models"):
+                return web.json_response(self._billed() if request.path == "/bill" else self._models())
+            return web.json_response({"error": {"message": f"no {request.method} {request.path} here"}}, status=404)
         finally:
             self._under_way -= 1
 
-    def _receive(self, request: web.Request, body: Mapping[str, Any]) -> Received:
+    def _billed(self) -> dict[str, Any]:
+        return asdict(self.bill) | {"statuses": dict(self.statuses)}
+
+    def _models(self) -> dict[str, Any]:
+        """The models that have a price or were asked, in both providers' shape."""
+        asked = (str(request.body.get("model")) for request in self.requests)
+        names = sorted({*self._prices, *asked} - {"*", "None"}) or ["fake"]
+        shape = {"object": "model", "type": "model", "created": 0, "owned_by": "fake"}
+        data = [{"id": name, "display_name": name, **shape} for name in names]
+        return {"object": "list", "data": data, "has_more": False}
+
+    async def _serve(self, request: web.BaseRequest, raw: bytes, protocol: Protocol) -> web.StreamResponse:
+        if self._canned is not None and (canned := self._canned.get(request.path)) is not None:
+            return await self._serve_canned(protocol, *canned)
+        try:
+            body = json.loads(raw)
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            return self._response(protocol.error(400, "invalid_request_error", "The body is no JSON object.", "req"))
+        received = self._receive(request, body)
+        if (sent := self._limited(protocol, wanted(body), received.number)) is not None:
+            self._note_reply(received, sent, "rate")
+            return self._response(sent)
+        fault = self._queued.popleft() if self._queued else self._faults(received)
+        if self._key is not None and received.key != self._key:
+            fault = Fault("unauthorized")
+        # made and billed before the wait: nobody who leaves early gets it for nothing
+        sent = self._reply(received, protocol, fault)
+        return await self._deliver(request, received, protocol, fault, sent)
+
+    async def _serve_canned(
+        self, protocol: Protocol, body: bytes, counted: Counted, price: Priced
+    ) -> web.StreamResponse:
+        if (refused := self._limited(protocol, 0, self.statuses.total())) is not None:
+            return self._response(refused)
+        self.bill.add(counted, price)
+        self.statuses["200"] += 1
+        if self._delay:
+            await asyncio.sleep(self._delay)
+        headers = self._rate_headers(protocol)
+        return web.Response(body=body, content_type="application/json", headers=headers)
+
+    def _receive(self, request: web.BaseRequest, body: Mapping[str, Any]) -> Received:
         hashed = digest(body)
         key = request.headers.get("authorization", "").removeprefix("Bearer ") or request.headers.get("x-api-key", "")
         received = Received(len(self.requests), self.counts[hashed], request.path, body, hashed, key)
@@ -198,167 +191,133 @@ class FakeProvider:
         self._note(kind="request", number=received.number, path=request.path, digest=hashed, body=body)
         return received
 
-    def _limited(self, received: Received, protocol: protocols.Protocol) -> protocols.Sent | None:
+    def _limited(self, protocol: Protocol, tokens: int, number: int) -> Sent | None:
         """The refusal of a request beyond the rate."""
-        if self._rate is None or self._bucket is None:
+        if self._rate is None or self._bucket is None or (wait := self._bucket.take(tokens)) <= 0:
             return None
-        if (wait := self._bucket.take(protocol.wanted(received.body))) <= 0:
-            return None
-        _, code, message = protocols.ERRORS["rate_limit"]
-        sent = protocol.error(429, code, message, f"req_{received.number}")
+        _, code, message = ERRORS["rate_limit"]
+        sent = protocol.error(429, code, message, f"req_{number}")
         sent.headers.update(retry_headers(wait, self._rate.form))
         sent.headers.update(self._rate_headers(protocol))
         return sent
 
-    def _rate_headers(self, protocol: protocols.Protocol) -> dict[str, str]:
+    def _rate_headers(self, protocol: Protocol) -> dict[str, str]:
         if self._rate is None or self._bucket is None or not self._rate.headers:
             return {}
         return protocol.rate_headers(self._bucket.levels())
 
-    async def _respond(
-        self, request: web.Request, received: Received, protocol: protocols.Protocol, fault: Fault | None
+    async def _deliver(
+        self, request: web.BaseRequest, received: Received, protocol: Protocol, fault: Fault | None, sent: Sent
     ) -> web.StreamResponse:
-        delay = self._delay + (fault.delay if fault is not None and fault.kind == "slow" else 0.0)
-        if fault is not None and fault.kind == "hang":
+        kind = None if fault is None else fault.kind
+        delay = self._delay + (fault.delay if fault is not None and kind == "slow" else 0.0)
+        if kind == "hang":
             await self._closing.wait()
         elif delay:
             await asyncio.sleep(delay)
-        sent = self._reply(received, protocol, fault)
         sent.headers.update(self._rate_headers(protocol))
-        text = sent.text if sent.text is not None else json.dumps(sent.data)
-        self._note(
-            kind="reply",
-            number=received.number,
-            digest=received.digest,
-            status=sent.status,
-            fault=None if fault is None else fault.kind,
-            data=None if fault is not None and fault.kind.startswith("echo_key") else sent.data,
-        )
-        if fault is not None and fault.kind in ("reset", "reset_mid_body"):
-            return await self._cut(request, text.encode(), whole=fault.kind == "reset")
-        kind = "application/json" if sent.text is None or fault is None or fault.kind != "html" else "text/html"
-        return web.Response(text=text, status=sent.status, content_type=kind, headers=sent.headers)
+        self._note_reply(received, sent, kind)
+        if kind in ("hang", "reset", "reset_mid_body"):
+            self.statuses["reset"] += 1
+            return await self._cut(request, sent, begun=kind == "reset_mid_body")
+        return self._response(sent, "text/html" if kind == "html" else "application/json")
 
-    def _reply(self, received: Received, protocol: protocols.Protocol, fault: Fault | None) -> protocols.Sent:
+    def _reply(self, received: Received, protocol: Protocol, fault: Fault | None) -> Sent:
         request_id = f"req_{received.number}"
-        kind = None if fault is None else fault.kind
-        if self._key is not None and received.key != self._key:
-            kind = "unauthorized"
-        if (refusal := protocol.check(received.body)) is not None:
-            return protocol.error(400, "invalid_request_error", refusal, request_id)
-        if kind is not None and (error := protocols.ERRORS.get(kind)) is not None:
-            status, code, message = error
+        try:
+            wrong = protocol.check(received.body)
+        except _MALFORMED as error:
+            wrong = f"the request is malformed: {type(error).__name__}: {error}"
+        if wrong is not None:
+            return protocol.error(400, "invalid_request_error", wrong, request_id)
+        if fault is not None and fault.kind in ERRORS:
+            status, code, message = ERRORS[fault.kind]
             sent = protocol.error(status, code, message.replace("{key}", received.key), request_id)
-            if fault is not None and fault.retry_after is not None:
-                sent.headers["retry-after"] = fault.retry_after
-            if kind == "echo_key_error":
+            sent.headers.update(fault.headers())
+            if fault.kind == "echo_key_error":
                 sent.headers["x-echo"] = sent.headers[protocol.id_header] = received.key
             return sent
-        return self._good(received, protocol, kind, request_id)
+        kind = None if fault is None else fault.kind
+        sent = self._generated(received, protocol, kind, request_id)
+        if sent.counted is not None:
+            self._charge(received, sent, sent.counted)
+            _spoil(sent, protocol, kind, received.key)
+        return sent
 
-    def _good(
-        self, received: Received, protocol: protocols.Protocol, kind: FaultKind | None, request_id: str
-    ) -> protocols.Sent:
+    def _generated(self, received: Received, protocol: Protocol, kind: FaultKind | None, request_id: str) -> Sent:
         try:
-            answer = self._answer(protocol.messages(received.body), received.body)
+            conversations = protocol.conversations(received.body)
+            answers = [spoiled(self._answered(each, received.body), kind, received.key) for each in conversations]
+            seed = seed_of(received.digest)
+            return protocol.reply(received.body, answers, request_id, seed, unbounded=kind == "longer")
         except Exception as error:
             # told to the client as what is not tried again, so that a test with a mistake in it ends soon
             told = f"the answering function failed: {type(error).__name__}: {error}"
             return protocol.error(400, "invalid_request_error", told, request_id)
-        answer = protocols.spoiled(answer if isinstance(answer, Answer) else Answer(answer), kind, received.key)
-        seed = seed_of(received.digest)
-        sent = protocol.reply(received.body, answer, request_id, seed, unbounded=kind == "longer")
-        if kind == "null_logprobs":
-            sent.data["choices"][0]["logprobs"] = None
-        if kind == "echo_key":
-            sent.data["model"] = f"model-{received.key}"
-            sent.headers["x-echo"] = sent.headers[protocol.id_header] = received.key
-        if kind == "malformed":
-            sent.text = json.dumps(sent.data)[:-20]
-        if kind == "html":
-            sent.text = "<html><body><h1>502 Bad Gateway</h1></body></html>"
-        return sent
 
-    async def _cut(self, request: web.Request, body: bytes, *, whole: bool) -> web.StreamResponse:
+    def _answered(self, messages: Conversation, body: Mapping[str, Any]) -> Answer:
+        answer = self._answer(messages, body)
+        answer = answer if isinstance(answer, Answer) else Answer(answer)
+        if answer.reasoning is not None:
+            return answer
+        reasoning = self._reasoning
+        return replace(answer, reasoning=reasoning(messages, body) if callable(reasoning) else reasoning)
+
+    def _charge(self, received: Received, sent: Sent, counted: Counted) -> None:
+        price = price_of(self._prices, str(received.body.get("model")))
+        dollars = self.bill.add(counted, price)
+        self._note(kind="bill", number=received.number, digest=received.digest, dollars=dollars, **asdict(counted))
+        usage = received.body.get("usage")
+        if isinstance(usage, Mapping) and usage.get("include"):
+            sent.data["usage"]["cost"] = dollars
+            sent.data["provider"] = "Fake"
+        if self._canned is not None:
+            self._canned[received.path] = (json.dumps(sent.data).encode(), counted, price)
+
+    async def _cut(self, request: web.BaseRequest, sent: Sent, *, begun: bool) -> web.StreamResponse:
         """Break the connection, before the reply or half-way through its body."""
+        body = _text(sent).encode()
         response = web.StreamResponse(headers={"content-length": str(len(body)), "content-type": "application/json"})
-        if not whole:
+        if begun:
             await response.prepare(request)
             await response.write(body[: len(body) // 2])
         if request.transport is not None:
             request.transport.abort()
         return response
 
+    def _response(self, sent: Sent, kind: str = "application/json") -> web.Response:
+        self.statuses[str(sent.status)] += 1
+        return web.Response(text=_text(sent), status=sent.status, content_type=kind, headers=sent.headers)
+
+    def _note_reply(self, received: Received, sent: Sent, fault: str | None) -> None:
+        data = None if fault is not None and fault.startswith("echo_key") else sent.data
+        number, hashed = received.number, received.digest
+        self._note(kind="reply", number=number, digest=hashed, status=sent.status, fault=fault, data=data)
+
     def _note(self, **fields: Any) -> None:
         if self._log is not None:
             self._log.write(json.dumps(fields) + "\n")
 
 
-def _in_turn(faults: Iterable[Fault | None]) -> Callable[[Received], Fault | None]:
-    remaining = iter(faults)
-    return lambda _: next(remaining, None)
+def _text(sent: Sent) -> str:
+    return sent.text if sent.text is not None else json.dumps(sent.data)
 
 
-def _answering(name: str) -> Answering:
-    """An answering function by its name here or as `module:function`."""
-    module, _, attribute = name.rpartition(":")
-    return getattr(importlib.import_module(module or "harness.testing.answers"), attribute)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m harness.testing.server", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--log", type=Path, help="a JSONL file that requests and replies are appended to")
-    parser.add_argument("--answer", default="by_keywords", help="by_keywords, by_hash or module:function")
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds that every reply takes")
-    parser.add_argument("--rate", type=float, help="requests a second, beyond which 429 is answered")
-    parser.add_argument("--burst", type=float, default=1.0, help="requests that are taken at once after a pause")
-    parser.add_argument("--token-rate", type=float, help="tokens a second, of prompts and max_tokens")
-    parser.add_argument("--token-burst", type=float, help="tokens at once after a pause; else a minute's worth")
-    parser.add_argument("--retry-after", default="seconds", choices=get_args(RetryForm), help="how a wait is written")
-    parser.add_argument("--rate-headers", action="store_true", help="tell the limits with every reply")
-    parser.add_argument("--key", help="the only API key that is accepted")
-    parser.add_argument("--fault", action="append", choices=get_args(FaultKind), help="repeat for several kinds")
-    parser.add_argument("--share", type=float, default=0.1, help="of requests that meet a fault")
-    parser.add_argument("--until-eof", action="store_true", help="end when standard input closes")
-    return parser
-
-
-def _rate(arguments: argparse.Namespace) -> Rate | None:
-    if arguments.rate is None:
-        return None
-    return Rate(
-        arguments.rate,
-        arguments.burst,
-        arguments.retry_after,
-        arguments.rate_headers,
-        arguments.token_rate,
-        arguments.token_burst,
-    )
-
-
-async def _main(arguments: argparse.Namespace) -> None:
-    faults = storm(arguments.share, arguments.fault) if arguments.fault else ()
-    provider = FakeProvider(
-        _answering(arguments.answer),
-        faults=faults,
-        delay=arguments.delay,
-        rate=_rate(arguments),
-        key=arguments.key,
-        log=arguments.log,
-        port=arguments.port,
-    )
-    async with provider:
-        sys.stdout.write(provider.url + "\n")
-        sys.stdout.flush()
-        if arguments.until_eof:
-            await asyncio.to_thread(sys.stdin.read)
-        else:
-            await asyncio.Event().wait()
+def _spoil(sent: Sent, protocol: Protocol, kind: FaultKind | None, key: str) -> None:
+    """What a fault does to a good reply on its way out."""
+    match kind:
+        case "null_logprobs":
+            protocol.without_logprobs(sent.data)
+        case "echo_key":
+            sent.data["model"] = f"model-{key}"
+            sent.headers["x-echo"] = sent.headers[protocol.id_header] = key
+        case "malformed":
+            sent.text = json.dumps(sent.data)[:-20]
+        case "html":
+            sent.text = "<html><body><h1>502 Bad Gateway</h1></body></html>"
 
 
 if __name__ == "__main__":
-    try:
-        asyncio.run(_main(_parser().parse_args()))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    from harness.testing.command import main
+
+    main()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from harness.testing import Answer, FakeProvider, Fault, ProviderProcess, by_hash, by_keywords, read_log, storm
 from harness.testing.answers import tokens_of
-from harness.testing.server import Received
+from harness.testing.faults import Received
 from harness.values import digest
 
 pytestmark = pytest.mark.anyio
@@ -193,16 +193,12 @@ async def test_the_log_holds_every_request_and_reply_and_no_key(tmp_path: Path) 
         await posted(provider, CHAT)
     lines = read_log(log)
     assert [(line["kind"], line["number"]) for line in lines] == [
-        ("request", 0),
-        ("reply", 0),
-        ("request", 1),
-        ("reply", 1),
-        ("request", 2),
-        ("reply", 2),
+        (kind, number) for number in range(3) for kind in ("request", "bill", "reply")
     ]
     assert lines[0]["body"] == CHAT
-    assert lines[1]["data"]["choices"][0]["message"]["role"] == "assistant"
-    assert lines[3]["fault"] == "reset"
+    assert lines[1]["dollars"] > 0
+    assert lines[2]["data"]["choices"][0]["message"]["role"] == "assistant"
+    assert lines[5]["fault"] == "reset"
     assert "sk-mine" not in log.read_text()
 
 
@@ -217,7 +213,7 @@ async def test_it_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
     with ProviderProcess("--answer", "by_hash", "--key", "sk-mine", log=log) as provider:
         assert (await posted(provider, CHAT)).status_code == 200
         assert (await posted(provider, {"model": "m"})).status_code == 400
-    assert [line["kind"] for line in read_log(log)] == ["request", "reply"] * 2
+    assert [line["kind"] for line in read_log(log)] == ["request", "bill", "reply", "request", "reply"]
 
 
 async def test_an_answering_function_can_be_named_by_its_module(
