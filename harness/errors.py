@@ -24,10 +24,11 @@ HarnessError
 │       ├── ContextTooLong
 │       ├── MissingLogprobs   the reply lacks logprobs that were asked for
 │       ├── Refused           the provider declined to answer
-│       ├── OverBudget        it might cost more than may still be spent; stops the run
-│       └── AccountError      no request of this account can succeed; stops the run
-│           ├── AuthenticationFailed
-│           └── QuotaExhausted
+│       └── RunEnding         nothing more can be asked; stops the run, which can be resumed
+│           ├── OverBudget    it might cost more than may still be spent
+│           └── AccountError  no request of this account can succeed
+│               ├── AuthenticationFailed
+│               └── QuotaExhausted
 └── RunStopped                stopped by provider or budget, resumable; exit code 3
 """
 
@@ -55,6 +56,7 @@ __all__ = [
     "QuotaExhausted",
     "RateLimited",
     "Refused",
+    "RunEnding",
     "RunError",
     "RunStopped",
     "StoreError",
@@ -202,12 +204,16 @@ class Refused(PermanentError):
     """The provider declined to answer (a content filter)."""
 
 
-class OverBudget(PermanentError):
+class RunEnding(PermanentError):
+    """Nothing more can be asked; the run stops and can be resumed."""
+
+
+class OverBudget(RunEnding):
     """The request might cost more than may still be spent; it was not sent."""
 
 
-class AccountError(PermanentError):
-    """No request of this account can succeed; the run stops and can be resumed."""
+class AccountError(RunEnding):
+    """No request of this account can succeed."""
 
 
 class AuthenticationFailed(AccountError):

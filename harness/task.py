@@ -209,10 +209,17 @@ class PrimarySettings(Frozen):
 
 
 class LimitSettings(Frozen):
-    """How many latents are worked on at once, and how many requests a model is sent at once."""
+    """How much at once, and how much at all.
+
+    `latents` are worked on at once, and a model is sent at most `requests` at once. `spend` (dollars) and `tokens` are
+    never passed by all runs in a directory together. Without one success in `patience` seconds the run stops.
+    """
 
     latents: Count = 16
     requests: Count = 64
+    spend: Annotated[float, Field(gt=0)] | None = None
+    tokens: Count | None = None
+    patience: Annotated[float, Field(gt=0)] = 900.0
 
 
 class StoreSettings(Frozen):

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from harness.analysis.load import Run
 from harness.analysis.tables import latent_table, summary
+from harness.clients.ledger import Amount
 from harness.report.data import Comparison
 from harness.report.header import header
 from harness.report.reading import Reading
@@ -79,6 +80,7 @@ class Display(_Bars):
         self._units: TaskID | None = None
         self._statuses: Counter[Status] = Counter()
         self._latents = (0, 0)
+        self._spent: Callable[[], Amount] = Amount
 
     def note(self, text: str) -> None:
         """One line that a person should read."""
@@ -92,9 +94,10 @@ class Display(_Bars):
         self._bars.update(self._collecting, completed=done, total=total, done=words)
         self._line(f"collecting: {words}", last=False)
 
-    def begin(self, latents: int, units: int) -> None:
+    def begin(self, latents: int, units: int, spent: Callable[[], Amount]) -> None:
         """Explaining and scoring begin; so many are to do."""
         self._latents = (0, latents)
+        self._spent = spent
         self._units = self._bars.add_task("explaining and scoring", done="", total=units)
 
     def unit(self, status: Status) -> None:
@@ -115,7 +118,11 @@ class Display(_Bars):
     def _words(self) -> str:
         failed = sum(number for status, number in self._statuses.items() if status != "ok")
         done, total = self._latents
-        return f"{count(done)} of {count(total)} latents" + (f", {count(failed)} units failed" if failed else "")
+        words = f"{count(done)} of {count(total)} latents" + (f", {count(failed)} units failed" if failed else "")
+        spent = self._spent()
+        if not spent.tokens:
+            return words
+        return f"{words}, {count(spent.tokens)} tokens" + (f", ${spent.dollars:.2f}" if spent.dollars else "")
 
 
 class Steps(_Bars):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from harness.clients.protocol import Client, Reply, Request
 from harness.clients.replies import request_key
-from harness.errors import AccountError, ClientError, Drained, Refused
+from harness.errors import ClientError, Drained, Refused, RunEnding
 from harness.questions.kinds import Answer, Judgement, Question
 from harness.questions.messages import Message
 from harness.questions.prompts import Variant
@@ -27,24 +27,31 @@ class Asked:
 
 
 async def ask(
-    client: Client, variant: Variant, question: Question, *, sample: int = 0, seed: int | None = None
+    client: Client,
+    variant: Variant,
+    question: Question,
+    *,
+    sample: int = 0,
+    seed: int | None = None,
+    logprobs: bool | None = None,
 ) -> Asked:
     """Put a question to a model by a prompt variant.
 
-    Temperature, seed and logprobs are sent where the client can take them. A reply that cannot be read is answered
-    with what was wrong, once. Of an explanation cut off at the token limit nothing is kept; labels that are
-    complete are. A rule is taken only from a client that has no language model.
+    Temperature, seed and logprobs (where the variant, or `logprobs`, says so) are sent where the client can take
+    them. A reply that cannot be read is answered with what was wrong, once. Of an explanation cut off at the token
+    limit nothing is kept; labels that are complete are. A rule is taken only from a client that has no language model.
 
     Raises:
-        AccountError: no request of this account can succeed.
+        RunEnding: nothing more can be asked.
         Drained: the run is stopping.
         PromptError: the variant's template fails on this question.
     """
+    wanted = variant.logprobs if logprobs is None else logprobs
     request = Request(
         messages=variant.render(question).messages,
         max_tokens=variant.max_tokens,
         temperature=variant.temperature if client.capabilities.temperature else None,
-        top_logprobs=TOP_LOGPROBS if variant.logprobs and client.capabilities.logprobs else None,
+        top_logprobs=TOP_LOGPROBS if wanted and client.capabilities.logprobs else None,
         seed=seed if client.capabilities.seed else None,
         sample=sample,
         question=question,
@@ -62,7 +69,7 @@ async def ask(
 async def _once(client: Client, variant: Variant, question: Question, request: Request) -> tuple[Asked, Reply | None]:
     try:
         reply = await client.generate(request)
-    except (AccountError, Drained):
+    except (RunEnding, Drained):
         raise
     except Refused as error:
         return Asked(Failure("refused", error.message), (), Usage()), None

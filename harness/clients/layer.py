@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.clients.protocol import Client, Request
+from harness.clients.protocol import Capabilities, Client, Request
 from harness.clients.wire import Wire
 
 __all__ = ["Layer"]
@@ -14,7 +14,11 @@ class Layer:
     def __init__(self, client: Client) -> None:
         self._client = client
         self.name = client.name
-        self.capabilities = client.capabilities
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the client inside can do, as far as is known by now."""
+        return self._client.capabilities
 
     def wire(self, request: Request) -> Wire:
         """The exact request as the provider's client would send it."""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.clients import connect
-from harness.clients.protocol import Client
+from harness.clients.prices import Price, price_of
+from harness.clients.protocol import Capabilities, Client, Learner
 
 __all__ = ["Models"]
 
@@ -20,6 +21,7 @@ class Models:
     def __init__(self, settings: Mapping[str, Mapping[str, Any]], wrap: Callable[[Client], Client]) -> None:
         self._settings = settings
         self._wrap = wrap
+        self._bare: dict[str, Client] = {}
         self._clients: dict[str, Client] = {}
 
     def client(self, name: str) -> Client:
@@ -29,8 +31,27 @@ class Models:
             UserError: the provider is not known, lacks a package or key, or its settings are wrong.
         """
         if name not in self._clients:
-            self._clients[name] = self._wrap(connect(name, self._settings.get(name)))
+            self._bare[name] = connect(name, self._settings.get(name))
+            self._clients[name] = self._wrap(self._bare[name])
         return self._clients[name]
+
+    def names(self) -> list[str]:
+        """The names of those in use."""
+        return sorted(self._clients)
+
+    def price(self, name: str) -> Price | None:
+        """The price of a model, None where it is not known.
+
+        Raises:
+            TaskError: a price is wrong.
+        """
+        return price_of(name, self._settings.get(name))
+
+    def learn(self, name: str, capabilities: Capabilities) -> None:
+        """What asking told of a model, from now on held for known."""
+        bare = self._bare[name]
+        if isinstance(bare, Learner):
+            bare.learn(capabilities)
 
     def identity(self, name: str) -> list[Any]:
         """A JSON-able value of what decides a model's answers: its name, and its settings but for how it is reached."""

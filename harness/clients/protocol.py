@@ -13,7 +13,7 @@ from harness.questions.kinds import Question
 from harness.questions.messages import Message, Tool, ToolCall
 from harness.values import TokenLogprob, Usage
 
-__all__ = ["Capabilities", "Client", "FinishReason", "Provider", "Remote", "Reply", "Request"]
+__all__ = ["Capabilities", "Client", "FinishReason", "Learner", "Provider", "Remote", "Reply", "Request"]
 
 FinishReason = Literal["stop", "length", "refusal", "calls"]
 
@@ -93,7 +93,11 @@ class Client(Protocol):
     """
 
     name: str
-    capabilities: Capabilities
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the model can do, as far as is known by now."""
+        ...
 
     def wire(self, request: Request) -> Wire:
         """The exact request as it would be sent, without secrets."""
@@ -123,6 +127,15 @@ class Remote(Client, Protocol):
     account: str
     model: str
     requests: int | None
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A client some of whose capabilities are known only once it was asked."""
+
+    def learn(self, capabilities: Capabilities) -> None:
+        """Hold these for known from now on."""
+        ...
 
 
 class Provider(Protocol):

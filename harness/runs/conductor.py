@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 import anyio
 import numpy as np
 
-from harness.errors import AccountError, Drained, HarnessError, UserError
+from harness.clients.purpose import Purpose, on_behalf
+from harness.errors import Drained, HarnessError, OverBudget, RunEnding, UserError
 from harness.examples.draw import LatentExamples, draw
 from harness.runs.journal import Journal, Unit
 from harness.runs.progress import Progress
@@ -56,7 +57,7 @@ class Conductor:
     progress: Progress
     stop: Stop
     retry_failed: bool = False
-    stopped_by: AccountError | None = None
+    stopped_by: RunEnding | None = None
     statuses: Counter[Status] = field(default_factory=Counter)
     _mistake: UserError | None = None
     _flying: dict[str, _Shared] = field(default_factory=dict)
@@ -92,7 +93,7 @@ class Conductor:
             try:
                 await self._latent(latent)
                 self.progress.latent()
-            except (AccountError, Drained, UserError):
+            except (RunEnding, Drained, UserError):
                 return
 
     async def _latent(self, latent: Latent) -> None:
@@ -128,7 +129,12 @@ class Conductor:
             return explanation_unit(key, arm, latent, drawn)
         assert arm.explainer is not None
         seed = explain_seed(self.task.seed, latent)
-        explained = await self.plan.explainers[arm.explainer].explain(drawn, seed)
+        with on_behalf(Purpose("explain", arm.digest, latent.index)):
+            try:
+                explained = await self.plan.explainers[arm.explainer].explain(drawn, seed)
+            except OverBudget as error:
+                self._note(error)
+                return explanation_unit(key, arm, latent, Failure("over_budget", error.message))
         unit = explanation_unit(key, arm, latent, explained.explanation, explained.replies, explained.usage)
         return replace(unit, result={**unit.result, "examples": dict(drawn.counts)})
 
@@ -191,7 +197,14 @@ class Conductor:
         if isinstance(scored_set, Failure):
             return Unit(key, arm.digest, latent.index, scored_set.status, {"message": scored_set.message})
         seed = score_seed(self.task.seed, latent, arm.rung)
-        scored = await self.plan.scorers[arm.scorer].score(explanation, scored_set, seed)
+        with on_behalf(Purpose("score", arm.digest, latent.index)):
+            try:
+                scored = await self.plan.scorers[arm.scorer].score(explanation, scored_set, seed)
+            except OverBudget as error:
+                self._note(error)
+                return Unit(
+                    key, arm.digest, latent.index, "over_budget", {"message": error.message}, None, (), pending=True
+                )
         return score_unit(key, arm, latent, scored)
 
     # shared
@@ -241,7 +254,7 @@ class Conductor:
 
     def _note(self, error: BaseException) -> None:
         """What ends the run: from here on nothing new is asked."""
-        if isinstance(error, AccountError):
+        if isinstance(error, RunEnding):
             self.stopped_by = self.stopped_by or error
         elif isinstance(error, UserError):
             self._mistake = self._mistake or error
@@ -281,7 +294,7 @@ async def _together(tasks: Sequence[Callable[[], Awaitable[None]]]) -> None:
     async def one(task: Callable[[], Awaitable[None]]) -> None:
         try:
             await task()
-        except (AccountError, Drained, UserError) as error:
+        except (RunEnding, Drained, UserError) as error:
             stopped.append(error)
 
     async with anyio.create_task_group() as group:

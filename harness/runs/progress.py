@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
+from harness.clients.ledger import Amount
 from harness.values import Status
 
 __all__ = ["Progress", "Silent"]
@@ -20,8 +22,8 @@ class Progress(Protocol):
         """Tokens collected so far, of so many."""
         ...
 
-    def begin(self, latents: int, units: int) -> None:
-        """Explaining and scoring begin; so many are to do."""
+    def begin(self, latents: int, units: int, spent: Callable[[], Amount]) -> None:
+        """Explaining and scoring begin; so many are to do. `spent()` tells at any time what was charged so far."""
         ...
 
     def unit(self, status: Status) -> None:
@@ -42,7 +44,7 @@ class Silent:
     def collecting(self, done: int, total: int) -> None:
         """Tokens collected so far, of so many."""
 
-    def begin(self, latents: int, units: int) -> None:
+    def begin(self, latents: int, units: int, spent: Callable[[], Amount]) -> None:
         """Explaining and scoring begin; so many are to do."""
 
     def unit(self, status: Status) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 
 import anyio
 
-from harness.clients import Limits, assemble
+from harness.clients import Client, Limits, RunBudget, assemble, price_of
 from harness.clients.models import Models
-from harness.errors import StoreError, TaskError
+from harness.errors import ClientError, RunStopped, StoreError, TaskError
 from harness.runs.conductor import Conductor
 from harness.runs.directory import JOURNAL, freeze, held
 from harness.runs.journal import Journal
+from harness.runs.probing import check_wants, probe
 from harness.runs.progress import Progress, Silent
 from harness.runs.selection import choose
 from harness.runs.stop import Stop
@@ -28,7 +29,7 @@ from harness.subject.worker import Caller, worker
 from harness.task import Task
 from harness.values import Status
 
-__all__ = ["Outcome", "check", "close", "conduct", "default_directory", "open_store"]
+__all__ = ["Outcome", "check", "close", "conduct", "default_directory", "open_store", "probed"]
 
 # where collected stores lie, under the working directory; runs of equal settings share one
 _STORES = Path("stores")
@@ -81,11 +82,20 @@ async def conduct(
             progress.note(f"{name}: FVU {found.fvu:.3f}, L0 {found.l0:.1f} on the first {found.tokens:,} tokens")
         journal = await stack.enter_async_context(Journal(directory / JOURNAL))
         limits = Limits(task.limits.requests)
-        models = Models(
-            task.model, lambda client: assemble(client, journal, limits=limits, stopping=lambda: conductor.draining)
-        )
+        budget = RunBudget(task.limits.spend, task.limits.tokens, journal.spent())
+        conductor: Conductor | None = None
+
+        def draining() -> bool:
+            return stop.wished if conductor is None else conductor.draining
+
+        def wrap(client: Client) -> Client:
+            price = price_of(client.name, task.model.get(client.name))
+            return assemble(client, journal, limits=limits, budget=budget, price=price, stopping=draining)
+
+        models = Models(task.model, wrap)
         stack.push_async_callback(close, models)
         plan = make_plan(task, models, store.id)
+        await probed(plan, models, task, progress)
         coders = {coder.name: store.coder(coder.name) for coder in task.coder}
         latents = {name: choose(task, coder, limit) for name, coder in coders.items()}
         conductor = Conductor(task, plan, journal, coders, latents, progress, stop, retry_failed)
@@ -93,7 +103,7 @@ async def conduct(
         for line in changed:
             progress.note(f"changed since the last run here: {line}")
         await journal.begin(record, _descriptions(plan))
-        progress.begin(sum(map(len, latents.values())), _units(plan, latents))
+        progress.begin(sum(map(len, latents.values())), _units(plan, latents), lambda: budget.spent)
         await conductor.run()
         stopped = None if conductor.stopped_by is None else str(conductor.stopped_by)
         return Outcome(directory, dict(conductor.statuses), stopped, interrupted=stop.wished)
@@ -109,9 +119,37 @@ async def check(task: Task) -> None:
     """
     models = Models(task.model, lambda client: client)
     try:
-        make_plan(task, models, "")
+        plan = make_plan(task, models, "")
+        check_wants(models, plan.wants, lambda _: None, task.source)
+        _check_prices(task, models)
     finally:
         await models.aclose()
+
+
+async def probed(plan: Plan, models: Models, task: Task, progress: Progress) -> None:
+    """Learn what models can do where only asking tells, and tell what they lack.
+
+    Raises:
+        TaskError: a model lacks what a scorer or explainer needs.
+        RunStopped: a model does not answer.
+    """
+    try:
+        await probe(models, plan.wants)
+    except ClientError as error:
+        raise RunStopped(f"asked once before the run starts, {error.model} did not answer: {error.message}") from error
+    check_wants(models, plan.wants, progress.note, task.source)
+
+
+def _check_prices(task: Task, models: Models) -> None:
+    for name in models.names():
+        # also a price that nobody needs has to be right
+        price = models.price(name)
+        if task.limits.spend is not None and price is None and not models.client(name).capabilities.model_free:
+            raise TaskError(
+                f"{task.source}: limits.spend: no price is known for {name}, so the limit could not be kept; give "
+                f'[model."{name}"] price = {{ input = 1.0, output = 5.0 }} (dollars per million tokens), or use '
+                f"limits.tokens"
+            )
 
 
 async def close(models: Models) -> None:

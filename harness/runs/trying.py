@@ -6,17 +6,17 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.clients import Limits, assemble
+from harness.clients import Limits, RunBudget, assemble, price_of
 from harness.clients.models import Models
 from harness.clients.observing import Observing
 from harness.clients.protocol import Client, Reply, Request
-from harness.errors import AccountError, RunStopped, TaskError
+from harness.errors import RunEnding, RunStopped, TaskError
 from harness.examples.draw import LatentExamples, draw
 from harness.explainers.base import Explained
 from harness.runs.directory import JOURNAL, held
 from harness.runs.journal import Journal
 from harness.runs.progress import Progress
-from harness.runs.running import check, close, open_store
+from harness.runs.running import check, close, open_store, probed
 from harness.runs.stop import Stop
 from harness.runs.units import Plan, explain_seed, make_plan, score_seed
 from harness.scorers.base import Scored
@@ -82,20 +82,23 @@ async def attempt(
         journal = await stack.enter_async_context(Journal(directory / JOURNAL))
         seen: list[Exchange] = []
         limits = Limits(task.limits.requests)
+        budget = RunBudget(task.limits.spend, task.limits.tokens, journal.spent())
 
         def wrap(client: Client) -> Client:
-            layered = assemble(client, journal, limits=limits)
+            price = price_of(client.name, task.model.get(client.name))
+            layered = assemble(client, journal, limits=limits, budget=budget, price=price)
             return Observing(layered, lambda request, reply: seen.append(Exchange(client.name, request, reply)))
 
         models = Models(task.model, wrap)
         stack.push_async_callback(close, models)
         plan = make_plan(task, models, store.id)
+        await probed(plan, models, task, progress)
         examples = draw(reader, latent, task.examples, task.seed, min_examples=task.latents.min_examples)
         if isinstance(examples, Failure):
             return examples, []
         try:
             return examples, [await _attempt(task, plan, explainer, examples, seen) for explainer in plan.explainers]
-        except AccountError as error:
+        except RunEnding as error:
             raise RunStopped(str(error)) from error
 
 

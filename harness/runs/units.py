@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness import registry
 from harness.clients.models import Models
+from harness.clients.wants import Want
 from harness.errors import UserError
 from harness.explainers.base import Explainer
 from harness.scorers.base import Scorer
@@ -70,6 +71,12 @@ class Plan:
     scorers: Mapping[str, Scorer]
     explanation_arms: tuple[ExplanationArm, ...]
     score_arms: tuple[ScoreArm, ...]
+
+    @property
+    def wants(self) -> tuple[Want, ...]:
+        """What all of them want of their models."""
+        asking = [*self.explainers.items(), *self.scorers.items()]
+        return tuple(replace(want, by=name) for name, one in asking for want in getattr(one, "wants", ()))
 
     def real_arms(self, coder: str) -> tuple[ExplanationArm, ...]:
         """The explainers' own arms on a coder."""

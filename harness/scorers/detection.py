@@ -22,6 +22,7 @@ class Detection:
         self._judge = Judge("detect", settings, models, base)
         self.models = (settings.model,)
         self.prompt = self._judge.prompt
+        self.wants = self._judge.wants
         self.identity = {"kind": "detection", **self._judge.identity}
 
     async def score(self, explanation: Explanation | None, examples: ScoredSet, seed: int) -> Scored:

@@ -33,6 +33,7 @@ class Fuzzing:
         self._threshold = settings.threshold
         self.models = (settings.model,)
         self.prompt = self._judge.prompt
+        self.wants = self._judge.wants
         self.identity = {"kind": "fuzzing", "threshold": settings.threshold, **self._judge.identity}
 
     async def score(self, explanation: Explanation | None, examples: ScoredSet, seed: int) -> Scored:

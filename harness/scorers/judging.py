@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness import metrics
 from harness.clients.ask import Asked, ask
 from harness.clients.models import Models
-from harness.errors import AccountError, Drained, HarnessError, UserError
+from harness.clients.wants import Want
+from harness.errors import Drained, HarnessError, RunEnding, UserError
 from harness.questions.kinds import Judgement, Question
 from harness.questions.prompts import load_variant
 from harness.scorers.base import Scored
@@ -26,13 +27,19 @@ Asking = Callable[[Explanation | None, tuple[Passage, ...]], Question]
 
 
 class JudgeSettings(BaseModel):
-    """Keys that `detection` and `fuzzing` share; `batch` is the number of examples in one prompt."""
+    """Keys that `detection` and `fuzzing` share.
+
+    `batch` is the number of examples in one prompt. `logprobs` true needs probabilities of the labels, so that a model
+    that gives none is refused before the run starts; false asks for none; left out, they are asked for where the prompt
+    variant says so and the model gives any.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
     prompt: str = "default"
     batch: Annotated[int, Field(ge=1)] = 5
+    logprobs: bool | None = None
 
 
 class Judge:
@@ -42,13 +49,15 @@ class Judge:
         self._client = models.client(settings.model)
         self._variant = load_variant(question, settings.prompt, base)
         self._batch = settings.batch
+        self._logprobs = self._variant.logprobs if settings.logprobs is None else settings.logprobs
         self.prompt = self._variant.name
         self.identity: dict[str, Any] = {
             "question": question,
             "model": models.identity(settings.model),
             "prompt": self._variant.digest,
             "batch": settings.batch,
-        }
+        } | ({} if settings.logprobs is None else {"logprobs": settings.logprobs})
+        self.wants = _wants(question, settings, asked=self._logprobs)
 
     async def judge(
         self,
@@ -72,8 +81,10 @@ class Judge:
         async def one(index: int) -> None:
             # such an error ends the run, but not before the replies to the questions beside it, paid for, are kept
             try:
-                asked[index] = await ask(self._client, self._variant, questions[index], seed=seed)
-            except (AccountError, Drained, UserError) as error:
+                asked[index] = await ask(
+                    self._client, self._variant, questions[index], seed=seed, logprobs=self._logprobs
+                )
+            except (RunEnding, Drained, UserError) as error:
                 stopped.append(error)
 
         async with anyio.create_task_group() as group:
@@ -82,6 +93,14 @@ class Judge:
         if stopped:
             raise stopped[0]
         return [asked[index] for index in range(len(questions))]
+
+
+def _wants(question: str, settings: JudgeSettings, *, asked: bool) -> tuple[Want, ...]:
+    if not asked:
+        return ()
+    cure = "take a model that gives them, or leave logprobs out of this scorer"
+    without = "labels without probabilities, so no AUROC"
+    return (Want(question, settings.model, "logprobs", bool(settings.logprobs), cure, without),)
 
 
 def figures(verdicts: Verdicts) -> dict[str, Any]:

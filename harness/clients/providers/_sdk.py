@@ -161,8 +161,8 @@ class SDKClient:
         self._redactor = Redactor(where.key)
         self._translator = Translator(name, where.base_url, self._redactor)
         self._guard = guard_logs(self._redactor)
-        # whether replies have logprobs, None until one was asked for some
-        self._gives_logprobs: bool | None = None
+        # whether a reply had logprobs: then one without is a fault of its own
+        self._gave_logprobs = False
 
     def wire(self, request: Request) -> Wire:
         """Address and body, without the key."""
@@ -170,6 +170,10 @@ class SDKClient:
             body = msgspec.json.encode(self._body(request))
             known = request.wires[self] = Wire(self._base_url, self._dialect.path, body)
         return known
+
+    def learn(self, capabilities: Capabilities) -> None:
+        """Hold these for known from now on."""
+        self.capabilities = capabilities
 
     async def generate(self, request: Request) -> Reply:
         """Ask once.
@@ -179,8 +183,8 @@ class SDKClient:
         Raises:
             ClientError: no reply.
         """
-        if request.top_logprobs is not None and self._gives_logprobs is False:
-            raise self._missing("an earlier reply had no logprobs, so nothing was sent")
+        if request.top_logprobs is not None and request.continuation is None and self.capabilities.logprobs is False:
+            raise self._missing("this model gives no logprobs, so nothing was sent")
         outcome = await self._send(request)
         # Raised here and not where the SDK's exception was caught: as its context that one would keep the response,
         # which may hold the key.
@@ -226,15 +230,15 @@ class SDKClient:
         try:
             reply = self._dialect.reply(data, request)
         except MissingLogprobs as error:
-            if self._gives_logprobs is None:
-                self._gives_logprobs = False
+            if not self._gave_logprobs and request.continuation is None:
+                self.learn(replace(self.capabilities, logprobs=False))
             missing = self._missing(error.message)
             missing.billed = True
             return missing
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             return self._translator.unreadable(response, "JSON that is no reply")
-        if reply.logprobs:
-            self._gives_logprobs = True
+        if not self._gave_logprobs and request.top_logprobs is not None:
+            self._gave_logprobs = bool(reply.logprobs)
         # the one that a provider's support asks for
         request_id = response.headers.get("x-request-id") or response.headers.get("request-id")
         return replace(reply, request_id=request_id) if request_id else reply

@@ -1,0 +1,80 @@
+"""Before a run starts: whether its models can do what its explainers and scorers want, asked where only that tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import anyio
+
+from harness.clients.models import Models
+from harness.clients.protocol import Client, Request
+from harness.clients.purpose import Purpose, on_behalf
+from harness.clients.wants import Want
+from harness.errors import BadRequest, ClientError, MissingLogprobs, TaskError
+from harness.questions.messages import Message
+
+__all__ = ["check_wants", "lacking", "probe"]
+
+# room for a model that thinks before it answers; others stop after a token
+_TOKENS = 16
+_LOGPROBS = Request((Message("user", "Answer with the digit 1 and nothing else."),), _TOKENS, top_logprobs=5)
+_PROMPT_LOGPROBS = Request((), 0, top_logprobs=1, continuation="One, two, three.")
+_PROBES = {"logprobs": _LOGPROBS, "prompt_logprobs": _PROMPT_LOGPROBS}
+
+
+async def probe(models: Models, wants: Sequence[Want]) -> None:
+    """Ask each model once for what is wanted of it and only asking tells; the models know it from then on.
+
+    Replies are kept like any others, so that a run that is resumed does not ask again.
+
+    Raises:
+        ClientError: a model cannot be asked at all.
+    """
+    errors: list[ClientError] = []
+
+    async def learn(model: str, what: str) -> None:
+        try:
+            found = what not in _PROBES or await _answers(models.client(model), _PROBES[what])
+            models.learn(model, replace(models.client(model).capabilities, **{what: found}))
+        except ClientError as error:
+            errors.append(error)
+
+    with on_behalf(Purpose("probe")):
+        async with anyio.create_task_group() as group:
+            for want in sorted({(want.model, want.what) for want in wants if _known(models, want) is None}):
+                group.start_soon(learn, *want)
+    if errors:
+        raise errors[0]
+
+
+def check_wants(models: Models, wants: Sequence[Want], note: Callable[[str], None], source: str = "") -> None:
+    """Tell what models lack: a note for what is only wished for.
+
+    Raises:
+        TaskError: a model lacks what is needed of it.
+    """
+    for want in wants:
+        if _known(models, want) is not False:
+            continue
+        if want.needed:
+            raise TaskError(f"{source}: {lacking(want)}; {want.cure}" if source else f"{lacking(want)}; {want.cure}")
+        note(f"{lacking(want)}: {want.without}")
+
+
+def lacking(want: Want) -> str:
+    """That a model lacks what is wanted, in words."""
+    words = {"logprobs": "no logprobs", "prompt_logprobs": "no logprobs of prompts", "tools": "no tool calls"}
+    return f"{want.by}: {want.model} gives {words[want.what]}"
+
+
+def _known(models: Models, want: Want) -> bool | None:
+    return getattr(models.client(want.model).capabilities, want.what)
+
+
+async def _answers(client: Client, request: Request) -> bool:
+    """Whether a model answers a probe with logprobs; those that know none refuse it, or leave them out."""
+    try:
+        return bool((await client.generate(request)).logprobs)
+    except (MissingLogprobs, BadRequest):
+        return False
