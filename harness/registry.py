@@ -28,6 +28,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "providers": {
         "anthropic": "harness.clients.providers.anthropic:AnthropicProvider",
         "lexical": "harness.clients.providers.lexical:LexicalProvider",
+        "local": "harness.clients.providers.local:LocalProvider",
         "openai": "harness.clients.providers.openai:OpenAIProvider",
         "openai-api": "harness.clients.providers.openai_api:OpenAIAPIProvider",
         "truth": "harness.clients.providers.truth:TruthProvider",

@@ -63,7 +63,7 @@ def find_model(model: str, revision: str | None, base: Path, *, weights: bool = 
             raise SubjectError(f"{folder}: no {needed}: this folder holds no Hugging Face model")
         return ModelFiles(model, _folder_revision(folder, weights=weights), folder)
     if folder.exists() or model.startswith((".", "/", "~")) or not _HUB_ID.match(model):
-        raise SubjectError(f"{model}: no such folder ({folder}); subject.model is a model's folder or Hugging Face id")
+        raise SubjectError(f"{model}: no such folder ({folder}); a model is named by its folder or Hugging Face id")
     try:
         found = hub_file(model, "config.json" if weights else "tokenizer.json", revision, SubjectError)
     except SubjectError as problem:
@@ -117,14 +117,14 @@ def content_hash(paths: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def load_model(files: ModelFiles, dtype: str, device: str) -> PreTrainedModel:
-    """The model in evaluation mode on `device`, without gradients.
+def load_model(files: ModelFiles, dtype: str, device: str, *, encoder: bool = False) -> PreTrainedModel:
+    """The model in evaluation mode on `device`, without gradients; an `encoder` has no head for tokens.
 
     Raises:
         SubjectError: the weights are missing or broken, or the model needs code of its own.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModel, AutoModelForCausalLM
     from transformers.utils import logging
 
     where = str(files.folder or files.name)
@@ -132,7 +132,8 @@ def load_model(files: ModelFiles, dtype: str, device: str) -> PreTrainedModel:
         shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
-            model: Any = AutoModelForCausalLM.from_pretrained(
+            kind = AutoModel if encoder else AutoModelForCausalLM
+            model: Any = kind.from_pretrained(
                 where,
                 revision=None if files.folder else files.revision,
                 dtype=getattr(torch, dtype),
@@ -177,5 +178,5 @@ def _weight_files(folder: Path) -> list[Path]:
         found = [folder / "model.safetensors"]
     for path in found:
         if not path.is_file():
-            raise SubjectError(f"{path}: missing; a subject's weights are read from safetensors files only")
+            raise SubjectError(f"{path}: missing; a model's weights are read from safetensors files only")
     return found

@@ -1,0 +1,31 @@
+"""A request as a client asks it of a model that several share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.clients.protocol import Request
+
+__all__ = ["Asked", "How"]
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How one client asks: its `name`, whether by the `chat` template, and limits.
+
+    `context` is in tokens, None for none; `rows` is the most of a batch, `room` the most tokens of one with padding.
+    """
+
+    name: str
+    chat: bool
+    context: int | None
+    rows: int
+    room: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, and how it is asked."""
+
+    request: Request
+    how: How
