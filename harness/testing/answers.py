@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from random import Random
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -125,8 +126,8 @@ def tokens_of(answer: Answer, seed: int, top: int, tokens: Tokens = CHARACTERS) 
     """
     if answer.tokens is not None:
         return tuple(TokenLogprob(t.token, t.logprob, tuple(t.top[:top])) for t in answer.tokens)
-    pieces = tokens.split(answer.text)
-    return tuple(_token(piece, seed_of(seed, place) % 1000, top, given=False) for place, piece in enumerate(pieces))
+    draws = Random(seed)
+    return tuple(_token(piece, draws.randrange(1000), top, given=False) for piece in tokens.split(answer.text))
 
 
 def scored(pieces: Sequence[str], top: int) -> tuple[TokenLogprob, ...]:

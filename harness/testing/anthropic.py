@@ -25,7 +25,8 @@ class AnthropicMessages:
     """`/v1/messages`.
 
     A prefix that ends in a block with `cache_control` is written to the cache the first time and read from it later;
-    as with the real one not below 1,024 tokens, and here for as long as the server lives.
+    as with the real one not below 1,024 tokens, and here for as long as the server lives. A shorter prefix that was
+    written once is read by a longer one too.
     """
 
     id_header = "request-id"
@@ -100,15 +101,15 @@ class AnthropicMessages:
 
     def _counted(self, body: Mapping[str, Any], said: Spoken) -> Counted:
         hashed = hashlib.sha256(str(body.get("model")).encode())
-        total = marked = read = 0
+        total = known = marked = read = 0
         found: list[bytes] = []
-        for text, mark, extra in _blocks(body):
+        for text, mark, begins in _blocks(body):
             hashed.update(text.encode("utf-8", "surrogatepass") + b"\0")
-            total += self._tokens.count(text) + (self._tokens.message if extra else 0)
+            total += self._tokens.count(text) + (self._tokens.message if begins else 0)
+            known = total if hashed.digest() in self._cached else known
             if mark and total >= _CACHED:
-                marked = total
+                marked, read = total, known
                 found.append(hashed.digest())
-                read = total if found[-1] in self._cached else read
         self._cached.update(found)
         return Counted(total - marked, said.output, read, marked - read, said.reasoning)
 

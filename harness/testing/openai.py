@@ -9,6 +9,7 @@ import codecs
 import time
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from harness.testing.answers import Answer, scored
@@ -233,6 +234,7 @@ def _is_text(content: Any) -> bool:
     return isinstance(content, str)
 
 
+@lru_cache(maxsize=1 << 14)
 def _token(item: TokenLogprob) -> dict[str, Any]:
     return _alternative(item.token, item.logprob) | {"top_logprobs": [_alternative(*pair) for pair in item.top]}
 

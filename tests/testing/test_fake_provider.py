@@ -165,6 +165,13 @@ async def test_faults_come_in_turn_and_queued_ones_first() -> None:
     assert answers[1].headers["retry-after"] == "3"
 
 
+def test_a_storm_asks_for_waits_in_every_form_given() -> None:
+    fault = storm(1.0, ["rate_limit"], wait=0.5, forms=("milliseconds", "seconds"))
+    faults = [fault(Received(n, 0, "/", {}, digest(n), "")) for n in range(50)]
+    headers = [found.headers() for found in faults if found is not None]
+    assert {tuple(each.items()) for each in headers} == {(("retry-after-ms", "500"),), (("retry-after", "1"),)}
+
+
 def test_a_storm_hits_its_share_and_is_the_same_every_time() -> None:
     fault = storm(0.3, ["reset", "slow"], seed=1)
     requests = [Received(n, 0, "/", {}, digest(n), "") for n in range(2000)]
