@@ -59,9 +59,10 @@ class Metering(Layer):
         bound = at_most(wire, request, self._price)
         await self._budget.reserve(bound)
         attempt = Attempt(wire.key(request.sample)[:24] + os.urandom(4).hex(), self.name, purpose(), bound)
-        charged = bound
+        charged = _NOTHING
         try:
             await self._reserve(attempt)
+            charged = bound
             began = self._clock()
             try:
                 reply = await self._client.generate(request)
