@@ -29,9 +29,12 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "anthropic": "harness.clients.providers.anthropic:AnthropicProvider",
         "lexical": "harness.clients.providers.lexical:LexicalProvider",
         "local": "harness.clients.providers.local:LocalProvider",
+        "ollama": "harness.clients.providers.ollama:OllamaProvider",
         "openai": "harness.clients.providers.openai:OpenAIProvider",
         "openai-api": "harness.clients.providers.openai_api:OpenAIAPIProvider",
+        "openrouter": "harness.clients.providers.openrouter:OpenRouterProvider",
         "truth": "harness.clients.providers.truth:TruthProvider",
+        "vllm": "harness.clients.providers.vllm:VLLMProvider",
     },
 }
 

@@ -10,9 +10,9 @@ import httpx2
 import pytest
 
 from harness.clients import Capabilities, Request
+from harness.clients.providers._chat import ChatDialect
 from harness.clients.providers._errors import Translator
-from harness.clients.providers.anthropic import MessagesDialect
-from harness.clients.providers.openai import ChatDialect
+from harness.clients.providers._messages import MessagesDialect
 from harness.clients.redact import Redactor
 from harness.errors import (
     AccountError,

@@ -11,7 +11,9 @@ import ipaddress
 import json
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Protocol
 from urllib.parse import urlsplit
@@ -20,6 +22,7 @@ import httpx2
 import msgspec
 from pydantic import Field, field_validator, model_validator
 
+from harness.clients.prices import Price
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._errors import Translator
 from harness.clients.redact import Redactor, guard_logs, release_logs
@@ -28,12 +31,14 @@ from harness.errors import ClientError, MissingKey, MissingLogprobs, TaskError
 from harness.task import Frozen
 from harness.values import digest
 
-__all__ = ["Dialect", "Endpoint", "SDKClient", "SDKSettings", "endpoint", "joined", "plain", "transport"]
+__all__ = ["Dialect", "Endpoint", "SDKClient", "SDKSettings", "endpoint", "joined", "keyless", "plain", "transport"]
 
 # Generous: with hundreds of requests a busy event loop reaches a new connection late, and 5 s gave storms of retries.
 _CONNECT = 60.0
 # keys of the body that this package decides, or that would change the shape of the reply
-_RESERVED = ("messages", "model", "n", "stream", "system")
+_RESERVED = ("echo", "messages", "model", "n", "prompt", "stream", "system")
+# while clients are made that send nothing
+_KEYLESS: ContextVar[bool] = ContextVar("_KEYLESS", default=False)
 
 
 class SDKSettings(Frozen):
@@ -42,7 +47,8 @@ class SDKSettings(Frozen):
     `base_url` is the server's address; `key_variable` the environment variable that holds the key; `requests` how many
     may be under way at once; `timeout` in seconds, between two reads of a reply; `extra` is merged into the body of
     every request and wins over what is there. `logprobs` and `temperature` say whether the model gives the one and
-    takes the other where that is not known of it, and `context` how many tokens it takes.
+    takes the other where that is not known of it, and `context` how many tokens it takes. `price` is in dollars per
+    million tokens; `requests_per_minute` and `tokens_per_minute` are limits to keep where the provider tells of none.
     """
 
     base_url: str | None = None
@@ -53,6 +59,9 @@ class SDKSettings(Frozen):
     logprobs: bool | None = None
     temperature: bool | None = None
     context: Annotated[int, Field(ge=1)] | None = None
+    price: Price | None = None
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -183,8 +192,11 @@ class SDKClient:
         Raises:
             ClientError: no reply.
         """
-        if request.top_logprobs is not None and request.continuation is None and self.capabilities.logprobs is False:
-            raise self._missing("this model gives no logprobs, so nothing was sent")
+        if request.continuation is not None:
+            if self.capabilities.prompt_logprobs is False:
+                raise self._missing("this model gives no logprobs of a given text, so nothing was sent", request)
+        elif request.top_logprobs is not None and self.capabilities.logprobs is False:
+            raise self._missing("this model gives no logprobs, so nothing was sent", request)
         outcome = await self._send(request)
         # Raised here and not where the SDK's exception was caught: as its context that one would keep the response,
         # which may hold the key.
@@ -204,9 +216,10 @@ class SDKClient:
             error.model = self.name
             raise
 
-    def _missing(self, what: str) -> MissingLogprobs:
-        hint = f'if this model gives none, set logprobs = false in [model."{self.name}"]'
-        return MissingLogprobs(f"{what}; {hint}", model=self.name)
+    def _missing(self, what: str, request: Request) -> MissingLogprobs:
+        if request.continuation is None:
+            what += f'; if this model gives none, set logprobs = false in [model."{self.name}"]'
+        return MissingLogprobs(what, model=self.name)
 
     async def _send(self, request: Request) -> Reply | ClientError:
         wire = self.wire(request)
@@ -230,9 +243,11 @@ class SDKClient:
         try:
             reply = self._dialect.reply(data, request)
         except MissingLogprobs as error:
-            if not self._gave_logprobs and request.continuation is None:
+            if request.continuation is not None:
+                self.learn(replace(self.capabilities, prompt_logprobs=self.capabilities.prompt_logprobs or False))
+            elif not self._gave_logprobs:
                 self.learn(replace(self.capabilities, logprobs=False))
-            missing = self._missing(error.message)
+            missing = self._missing(error.message, request)
             missing.billed = True
             return missing
         except (KeyError, TypeError, ValueError, IndexError, AttributeError):
@@ -244,10 +259,22 @@ class SDKClient:
         return replace(reply, request_id=request_id) if request_id else reply
 
 
-def endpoint(settings: SDKSettings, name: str, base_url: str | None, key_variable: str) -> Endpoint:
+@contextmanager
+def keyless() -> Iterator[None]:
+    """While in it, clients are made without keys: they tell what they would send, and could not send it."""
+    token = _KEYLESS.set(True)
+    try:
+        yield
+    finally:
+        _KEYLESS.reset(token)
+
+
+def endpoint(
+    settings: SDKSettings, name: str, base_url: str | None, key_variable: str, *, required: bool = True
+) -> Endpoint:
     """The address and key of a model: `base_url` is where it is unless the settings say otherwise.
 
-    A server on this machine needs no key.
+    A server on this machine needs no key, and others do where one is `required` or the settings name its variable.
 
     Raises:
         MissingKey: the environment variable is not set, or holds what cannot be a key.
@@ -260,7 +287,8 @@ def endpoint(settings: SDKSettings, name: str, base_url: str | None, key_variabl
     variable = settings.key_variable or key_variable
     key = os.environ.get(variable, "").strip()
     if not key:
-        if not _local(url):
+        needed = required or settings.key_variable is not None
+        if needed and not _local(url) and not _KEYLESS.get():
             raise MissingKey(f'model "{name}" needs an API key: set the environment variable {variable}')
         key = "none"
     if not key.isascii() or not key.isprintable() or " " in key:

@@ -1,4 +1,4 @@
-"""`openai-api/<service>/<model>`: any server that speaks OpenAI's chat completions."""
+"""`openai-api/<service>/<model>`: any server that speaks OpenAI's chat completions or completions."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from harness.clients.protocol import Capabilities
-from harness.clients.providers._sdk import SDKClient, SDKSettings, endpoint
-from harness.clients.providers.openai import ChatDialect, chat_client
+from harness.clients.providers._sdk import SDKClient, endpoint
+from harness.clients.providers.openai import OpenAISettings, compatible_client
 from harness.errors import TaskError
 
-__all__ = ["OpenAIAPIProvider"]
+__all__ = ["OpenAIAPIProvider", "unknown_capabilities"]
 
 
 class OpenAIAPIProvider:
     """A compatible server; address in `<SERVICE>_BASE_URL`, key in `<SERVICE>_API_KEY`, hyphens as underscores."""
 
-    Settings: ClassVar[type[BaseModel]] = SDKSettings
+    Settings: ClassVar[type[BaseModel]] = OpenAISettings
 
     @classmethod
     def connect(cls, model: str, settings: BaseModel) -> SDKClient:
@@ -28,7 +28,7 @@ class OpenAIAPIProvider:
         Raises:
             MissingKey, TaskError: there is no key or address, or the name has no service.
         """
-        assert isinstance(settings, SDKSettings)
+        assert isinstance(settings, OpenAISettings)
         name = f"openai-api/{model}"
         service, _, served = model.partition("/")
         if not served or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", service):
@@ -41,10 +41,15 @@ class OpenAIAPIProvider:
                 f'or base_url in [model."{name}"]'
             )
         where = endpoint(settings, name, address, f"{variable}_API_KEY")
-        capabilities = Capabilities(
-            logprobs=settings.logprobs is not False,
-            temperature=settings.temperature is not False,
-            seed=True,
-            context=settings.context,
-        )
-        return chat_client(name, ChatDialect(served, capabilities, "max_tokens", settings.extra), where, settings)
+        return compatible_client(name, served, unknown_capabilities(settings), where, settings)
+
+
+def unknown_capabilities(settings: OpenAISettings) -> Capabilities:
+    """What a model of any server can do: most of it only asking tells, where the settings do not."""
+    return Capabilities(
+        logprobs=settings.logprobs,
+        temperature=settings.temperature is not False,
+        seed=True,
+        context=settings.context,
+        tools=None,
+    )
