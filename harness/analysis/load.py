@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.analysis.spending import SpendingLine, attempt_frame, spending
 from harness.errors import RunError
 from harness.runs.conductor import explanation_of
 from harness.runs.directory import JOURNAL
@@ -15,7 +16,7 @@ from harness.runs.journal import Journal, TaskRecord, Unit
 from harness.runs.units import ExplanationArm, ScoreArm, constant, explanation_key, score_key, shuffled_key
 from harness.scorers.verdicts import FAILURES, Verdicts
 from harness.store import Store
-from harness.values import Explanation, Failure, Usage
+from harness.values import Explanation, Failure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,9 +223,17 @@ class Run:
 
         return summary(self.scores(), metric or self.ranking["metric"], seed=self.seed)
 
-    def usage(self) -> Usage:
-        """What all replies of this journal took together, those of earlier tasks included."""
-        return sum((stored.reply.usage for stored in self.journal.replies()), Usage())
+    def ledger(self) -> pd.DataFrame:
+        """One row an attempt at a request: for whom, how it ended, tokens, dollars, seconds.
+
+        `outcome` is `ok`, the kind of error, or None where it was never learned; `tokens` and `dollars` are what it
+        counts with, the most that it can have cost until, and unless, the provider told.
+        """
+        return attempt_frame(self.journal)
+
+    def spending(self) -> list[SpendingLine]:
+        """The ledger summed by stage, arm and model."""
+        return spending(self.journal)
 
     def _whose(self, arm: ExplanationArm, latent: int) -> dict[str, Any]:
         return {

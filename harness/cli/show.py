@@ -22,6 +22,7 @@ from harness.clients.ledger import Amount
 from harness.report.data import Comparison
 from harness.report.header import header
 from harness.report.reading import Reading
+from harness.report.spending import spent_line
 from harness.report.tables import comparisons
 from harness.report.text import count, figure, metric_name, span, visible
 from harness.report.words import conclusion, evidence, model_free_lines
@@ -163,6 +164,8 @@ def print_results(run: Run) -> None:
         screen.print(Text(visible(f"{conclusion(comparison)} ({evidence(comparison)})")))
     for line in model_free_lines(header(reading).roles):
         screen.print(Text(line))
+    if spent := spent_line(run.spending()):
+        screen.print(Text(visible(spent)))
     screen.print(Text(f"report: {run.path / REPORT}"))
     screen.print(Text(_account(explanations, scores)))
 

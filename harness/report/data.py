@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.values import FailureStatus, Latent, Status, Usage
+from harness.analysis.spending import SpendingLine
+from harness.values import FailureStatus, Latent, Status
 
 __all__ = [
     "Arm",
@@ -119,7 +120,7 @@ class Header:
     versions: Mapping[str, str]
     counts: Mapping[str, int]
     failures: tuple[FailureCount, ...] = ()
-    usage: Usage = field(default_factory=Usage)
+    spending: tuple[SpendingLine, ...] = ()
     seconds: float | None = None
     notes: tuple[str, ...] = ()
 

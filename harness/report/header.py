@@ -28,7 +28,7 @@ def header(reading: Reading) -> Header:
         versions=record["versions"],
         counts=_counts(reading),
         failures=tuple(_failures(reading)),
-        usage=reading.run.usage(),
+        spending=tuple(reading.run.spending()),
         notes=() if reading.store is not None else ("The activation store is gone: this report has no examples.",),
     )
 

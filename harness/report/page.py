@@ -15,6 +15,7 @@ from markupsafe import Markup
 from harness.report import figures, text, words
 from harness.report.data import Comparison, LatentReport, ReportData, ScoreLine, ScorerLine, SummaryRow
 from harness.report.payload import payload
+from harness.report.spending import failed_attempts, total_dollars
 
 __all__ = ["render", "write"]
 
@@ -91,6 +92,8 @@ def _environment() -> Environment:
         "conclusion": words.conclusion,
         "evidence": words.evidence,
         "status": lambda status: text.STATUS_WORDS.get(status, status),
+        "failed_attempts": failed_attempts,
+        "total_dollars": total_dollars,
         "note": lambda arm: words.CONTROL_NOTES.get(arm.control or "", ""),
     }
     return environment

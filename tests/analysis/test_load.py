@@ -159,10 +159,6 @@ def test_a_run_can_be_read_while_it_goes_on(write_task: Callable[..., Path], tmp
     assert 3 <= seen[0] < seen[-1] == 12
 
 
-def test_usage_counts_each_reply_once(mixed: Run) -> None:
-    assert mixed.usage().requests == sum(reply.reply.usage.requests for reply in mixed.journal.replies())
-
-
 def test_what_was_settled_is_told(mixed: Run, tmp_path: Path) -> None:
     assert (mixed.name, mixed.seed, mixed.scorers) == ("t", 0, ("detection", "fuzzing"))
     assert mixed.ranking == {"scorer": "detection", "metric": "balanced_accuracy", "margin": 0.02}
@@ -176,7 +172,7 @@ def test_reading_changes_nothing(mixed: Run) -> None:
     mixed.close()
     before = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
     run = load(directory)
-    for read in (run.explanations, run.scores, run.verdicts, run.usage):
+    for read in (run.explanations, run.scores, run.verdicts, run.ledger):
         read()
     run.close()
     assert {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()} == before

@@ -149,7 +149,7 @@ def test_a_provider_that_stops_a_run_is_exit_code_3(
         said = harness(verb, remote(), *(["--latent", "3"] if verb == "try" else []))
     assert said.code == 3
     assert "Traceback" not in said.err
-    assert re.fullmatch(r"harness: http://\S+ answered (401|429): .*", said.err.strip().splitlines()[-1])
+    assert re.fullmatch(r"harness: .*http://\S+ answered (401|429): .*", said.err.strip().splitlines()[-1])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from harness.analysis.spending import SpendingLine
 from harness.report.data import (
     Arm,
     CoderLine,
@@ -28,7 +29,7 @@ from harness.report.data import (
     SummaryRow,
     VerdictLine,
 )
-from harness.values import Latent, Usage
+from harness.values import Latent
 
 ARMS = (Arm("lexical"), Arm("lexical", "shuffled"), Arm(None, "none"))
 SCORERS = (ScorerLine("detection", "balanced_accuracy", 0.5), ScorerLine("fuzzing", "balanced_accuracy", 0.5))
@@ -286,7 +287,25 @@ def build(latents: int = 40, each: int = 50, seed: int = 0) -> ReportData:
         versions={"latent-harness": "0.1.0", "python": "3.11.2", "torch": "2.13.0"},
         counts={"latents": latents, "explanations": latents * 2, "scores": latents * 6},
         failures=(FailureCount("explainer lexical", "unparsable", 1), FailureCount("fuzzing", "unparsable", 64)),
-        usage=Usage(input=1_204_331, output=33_120, requests=4_012, cost=1.274),
+        spending=(
+            SpendingLine(
+                "score",
+                "detection",
+                "openai/gpt-5-mini",
+                4_012,
+                4_100,
+                {"rate_limited": 88},
+                0,
+                1_237_451,
+                1_204_331,
+                800_000,
+                33_120,
+                0,
+                1.274,
+                0.8,
+                2.5,
+            ),
+        ),
         seconds=143.2,
     )
     pairs = ((ARMS[0], ARMS[1]), (ARMS[0], ARMS[2]), (ARMS[1], ARMS[2]))

@@ -120,7 +120,7 @@ def test_the_header_names_what_ran(gathered: ReportData, run: Run) -> None:
         ("scorer", "detection", "mock/model", True),
         ("scorer", "fuzzing", "mock/model", True),
     ]
-    assert header.usage == run.usage()
+    assert header.spending == tuple(run.spending())
     assert header.versions["python"]
 
 
