@@ -1,20 +1,80 @@
-"""How long a provider asks us to wait, out of the headers of its reply."""
+"""What the headers of a reply say of limits: how long to wait, and how much may be sent at what rate."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Literal
 
-__all__ = ["retry_after", "wait_of"]
+__all__ = ["HeardLimit", "Measure", "rate_limits", "retry_after", "wait_of"]
+
+Measure = Literal["requests", "tokens", "input", "output"]
 
 # "1m30s", "6s", "500ms" and "1h2m3.5s"
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _UNITS = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
 # a plain number beyond this many is a point in time since 1970, not a wait: a wait of three years is none
 _EPOCH = 1e8
+# a limit holds for one of these, in seconds: which one is told by how long it takes until all is there again
+_WINDOWS = {"second": 1.0, "minute": 60.0, "hour": 3_600.0, "day": 86_400.0}
+_FIELDS = ("limit", "remaining", "reset")
+
+
+@dataclass(frozen=True, slots=True)
+class HeardLimit:
+    """A limit on requests, or on tokens (all, in or out), as a provider tells it: `rate` is what comes in a second."""
+
+    measure: Measure
+    limit: float
+    remaining: float
+    rate: float
+
+
+def rate_limits(headers: Mapping[str, str], now: datetime) -> dict[str, HeardLimit]:
+    """The limits that headers tell, by their names: what stands beside limit, remaining and reset.
+
+    Read are `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, `anthropic-ratelimit-tokens-limit` and the like,
+    in any order of words, in lower case. Without a reset the limit is one for a minute. What lacks a limit or what
+    remains, or holds no number, is left out.
+    """
+    told: dict[str, dict[str, str]] = {}
+    for name, value in headers.items():
+        words = name.split("-")
+        field = next((word for word in words if word in _FIELDS), None)
+        if field is not None and "ratelimit" in words:
+            told.setdefault("-".join(word for word in words if word != field), {})[field] = value
+    found = {name: _limit_of(name, fields, now) for name, fields in told.items()}
+    return {name: limit for name, limit in found.items() if limit is not None}
+
+
+def _limit_of(name: str, fields: Mapping[str, str], now: datetime) -> HeardLimit | None:
+    limit, remaining = _leading(fields.get("limit", "")), _leading(fields.get("remaining", ""))
+    if limit is None or remaining is None or limit <= 0:
+        return None
+    words = name.split("-")
+    measure: Measure = "requests"
+    if "tokens" in words:
+        measure = "input" if "input" in words else "output" if "output" in words else "tokens"
+    named = next((_WINDOWS[word] for word in words if word in _WINDOWS), None)
+    window = named or _window(limit, limit - remaining, wait_of(fields.get("reset", ""), now))
+    return HeardLimit(measure, limit, max(0.0, remaining), limit / window)
+
+
+def _window(limit: float, used: float, reset: float | None) -> float:
+    """The seconds that a limit is meant for: those that fit best with how long what is used takes to come back."""
+    if not reset or used <= 0:
+        return _WINDOWS["minute"]
+    measured = math.log(reset * limit / used)
+    return min(_WINDOWS.values(), key=lambda window: abs(math.log(window) - measured))
+
+
+def _leading(text: str) -> float | None:
+    """The number that a value such as `100` or `100, 100;w=60` begins with."""
+    return _number(re.split(r"[,;\s]", text.strip(), maxsplit=1)[0])
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
