@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ from harness.store.format import Rows
 from harness.subject.coders.protocol import ActivationCoder
 from harness.subject.figures import CoderFigures, FigureSums
 from harness.subject.hookpoints import Hookpoint
+from harness.subject.threads import torch_threads
 from harness.subject.tracing import Traced
 
 __all__ = ["Reading"]
@@ -38,7 +38,7 @@ class Reading:
             HookpointError: a hookpoint does not exist.
             CoderError: a coder's width is not its hookpoint's.
         """
-        with _threads(self.threads):
+        with torch_threads(self.threads):
             kept, found = self._activations(tokens, documents)
             return {name: _spread(self.coders[name].encode(found[name]), kept) for name in self.coders}
 
@@ -46,7 +46,7 @@ class Reading:
         """Each coder's figures on the first `tokens` tokens of documents, or all if there are fewer."""
         sums = {name: FigureSums(coder.info.d_in or 0) for name, coder in self.coders.items()}
         left = tokens
-        with _threads(self.threads):
+        with torch_threads(self.threads):
             for ids, documents in batches:
                 _, found = self._activations(ids, documents)
                 for name, coder in self.coders.items():
@@ -80,20 +80,6 @@ class Reading:
                 f'coder "{name}" reads vectors of width {wanted}, and hookpoint "{hookpoint}" has '
                 f"{list(hidden.shape[2:]) or list(hidden.shape)}: the SAE belongs to another model or hookpoint"
             )
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Torch's number of threads, for a while: it is the whole process's."""
-    if count is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _spread(rows: Rows, kept: NDArray[np.bool_]) -> Rows:

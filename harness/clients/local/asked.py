@@ -14,6 +14,7 @@ class How:
     """How one client asks: its `name`, whether by the `chat` template, and limits.
 
     `context` is in tokens, None for none; `rows` is the most of a batch, `room` the most tokens of one with padding.
+    `threads` is torch's number of CPU threads for a batch that this client's request opens, None leaves torch's choice.
     """
 
     name: str
@@ -21,6 +22,7 @@ class How:
     context: int | None
     rows: int
     room: int
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

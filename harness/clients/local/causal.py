@@ -15,6 +15,7 @@ from harness.clients.local.writing import Draft, write
 from harness.clients.protocol import Reply
 from harness.errors import ContextTooLong
 from harness.subject.models import load_model
+from harness.subject.threads import torch_threads
 
 __all__ = ["Causal", "Scoring", "Writing"]
 
@@ -58,8 +59,9 @@ class Writing:
 
     def work(self, batch: Sequence[Draft], left: Callable[[Draft], bool]) -> Iterator[tuple[Draft, Reply]]:
         """Write them all in one batch."""
-        for draft in write(self._forward, self._tokens, batch, left):
-            yield draft, draft.reply()
+        with torch_threads(batch[0].how.threads):
+            for draft in write(self._forward, self._tokens, batch, left):
+                yield draft, draft.reply()
 
 
 class Scoring:
@@ -87,8 +89,9 @@ class Scoring:
 
     def work(self, batch: Sequence[Span], left: Callable[[Span], bool]) -> Iterator[tuple[Span, Reply]]:
         """Score them in as few passes as their limits allow."""
-        for span in score(self._forward, self._tokens, batch, left):
-            yield span, span.reply()
+        with torch_threads(batch[0].asked.how.threads):
+            for span in score(self._forward, self._tokens, batch, left):
+                yield span, span.reply()
 
 
 def _check(needed: int, asked: Asked) -> None:

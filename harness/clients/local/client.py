@@ -80,7 +80,7 @@ class LocalClient:
         """
         if not self.capabilities.embeddings:
             raise BadRequest(f"{self.name} is no embedder: it has no modules.json", model=self.name)
-        return await self._held().embed(texts, rows=self._how.rows, room=self._how.room)
+        return await self._held().embed(texts, self._how)
 
     async def aclose(self) -> None:
         """Let go of the model; a second call does nothing."""

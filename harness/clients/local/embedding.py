@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from harness.clients.local.asked import How
 from harness.clients.local.place import Place
 from harness.errors import ContextTooLong
 from harness.subject.models import load_model
+from harness.subject.threads import torch_threads
 
 __all__ = ["Embedding"]
 
@@ -32,10 +34,10 @@ class Embedding:
         self._pad = self._model.config.pad_token_id or 0
 
     @torch.no_grad()
-    def embed(self, texts: Sequence[str], *, rows: int, room: int, look: Callable[[], None]) -> NDArray[np.float32]:
+    def embed(self, texts: Sequence[str], how: How, look: Callable[[], None]) -> NDArray[np.float32]:
         """One vector a text, float32 `[texts, width]`; `look` is called before every pass.
 
-        Texts of like length go together, at most `rows` and at most `room` tokens with padding.
+        Texts of like length go together, as many as `how` allows.
 
         Raises:
             ContextTooLong: a text is longer than the model reads; none is cut.
@@ -43,15 +45,10 @@ class Embedding:
         ids = self._encoded(texts)
         found = np.zeros((len(texts), self._model.config.hidden_size), np.float32)
         order = sorted(range(len(ids)), key=lambda at: len(ids[at]))
-        start = 0
-        while start < len(order):
-            count = 1
-            while start + count < len(order) and count < rows and (count + 1) * len(ids[order[start + count]]) <= room:
-                count += 1
-            batch = order[start : start + count]
-            look()
-            found[batch] = self._vectors([ids[at] for at in batch]).cpu().numpy()
-            start += count
+        with torch_threads(how.threads):
+            for batch in _slices(order, [len(row) for row in ids], how):
+                look()
+                found[batch] = self._vectors([ids[at] for at in batch]).cpu().numpy()
         return found
 
     def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
@@ -82,3 +79,15 @@ class Embedding:
             weight = mask.to(device)[..., None].float()
             pooled = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1e-9)
         return torch.nn.functional.normalize(pooled, dim=1) if self._pooling.unit else pooled
+
+
+def _slices(order: Sequence[int], lengths: Sequence[int], how: How) -> Iterator[list[int]]:
+    """The texts in their order, shortest first, cut where a pass would be too large."""
+    batch: list[int] = []
+    for at in order:
+        if batch and (len(batch) == how.rows or (len(batch) + 1) * lengths[at] > how.room):
+            yield batch
+            batch = []
+        batch.append(at)
+    if batch:
+        yield batch

@@ -12,7 +12,7 @@ import anyio
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.clients.local.asked import Asked
+from harness.clients.local.asked import Asked, How
 from harness.clients.local.batching import Batches
 from harness.clients.local.place import Place
 from harness.clients.protocol import Reply
@@ -62,11 +62,11 @@ class Engine:
         """The logprobs of a request's continuation."""
         return await self._scoring.ask(asked)
 
-    async def embed(self, texts: Sequence[str], *, rows: int, room: int) -> NDArray[np.float32]:
-        """One vector a text, float32 `[texts, width]`; at most `rows` and `room` padded tokens in a pass."""
+    async def embed(self, texts: Sequence[str], how: How) -> NDArray[np.float32]:
+        """One vector a text, float32 `[texts, width]`."""
 
         def job(caller: Caller) -> NDArray[np.float32]:
-            return self._embedding().embed(texts, rows=rows, room=room, look=caller.check)
+            return self._embedding().embed(texts, how, caller.check)
 
         return await self._thread.call(job)
 

@@ -22,7 +22,8 @@ class LocalSettings(Frozen):
     `revision` is a Hugging Face id's, a folder has none. `batch` is the most rows of a batch and `batch_tokens` the
     most tokens of one, padding and what may yet be written included; a longer request goes alone. `chat` says whether
     messages go through the model's chat template, None where it has one; without, they are joined by blank lines.
-    `context` in tokens replaces what the model's files say.
+    `context` in tokens replaces what the model's files say. `threads` is torch's number of CPU threads, None leaves
+    torch's choice; on a machine that is busy otherwise too, fewer are much faster.
     """
 
     revision: str | None = None
@@ -32,6 +33,7 @@ class LocalSettings(Frozen):
     batch_tokens: Annotated[int, Field(ge=1)] = 16_384
     chat: bool | None = None
     context: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int, Field(ge=1)] | None = None
 
 
 class LocalProvider:
@@ -57,5 +59,6 @@ class LocalProvider:
             what = "an embedder" if place.pooling is not None else "a model without a chat template"
             raise TaskError(f'[model."{name}"]: chat: this is {what}; leave chat out or make it false')
         chat = place.chat if settings.chat is None else settings.chat
-        how = How(name, chat, settings.context or place.context, settings.batch, settings.batch_tokens)
+        context = settings.context or place.context
+        how = How(name, chat, context, settings.batch, settings.batch_tokens, settings.threads)
         return LocalClient(model, place, how, dtype=settings.dtype, device=settings.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from harness.clients import Client, connect
+from harness.subject.threads import torch_threads
 
 ROOT = Path(__file__).resolve().parents[3]
 SUBJECT = ROOT / "fixtures" / "subject"
@@ -29,6 +30,13 @@ TEMPLATE = (
     "{% endif %}<{{ m.role }}> {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """On a busy machine torch's threads wait for one another."""
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="session")

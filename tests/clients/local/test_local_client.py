@@ -168,6 +168,29 @@ async def test_a_model_is_freed_though_the_one_who_closes_is_cancelled(local: Ca
     assert model() is None
 
 
+async def test_threads_are_set_for_a_batch_and_no_longer(
+    local: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from harness.clients.local.forward import Forward
+
+    seen: set[int] = set()
+    true = Forward.__call__
+
+    def noting(self: Forward, *args: object, **options: object) -> object:
+        seen.add(torch.get_num_threads())
+        return true(self, *args, **options)  # type: ignore[arg-type] - passed on
+
+    monkeypatch.setattr(Forward, "__call__", noting)
+    before = await worker("cpu").call(lambda _: torch.get_num_threads())
+    client = local("subject", threads=before + 1)
+    await client.generate(ASKED)
+    await client.generate(Request(ASKED.messages, 0, continuation=" again"))
+    assert seen == {before + 1}
+    assert await worker("cpu").call(lambda _: torch.get_num_threads()) == before
+
+
 async def test_weights_that_cannot_be_read_are_the_askers_error(copied: Path) -> None:
     from harness.errors import SubjectError
 
