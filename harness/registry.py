@@ -33,6 +33,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "openai": "harness.clients.providers.openai:OpenAIProvider",
         "openai-api": "harness.clients.providers.openai_api:OpenAIAPIProvider",
         "openrouter": "harness.clients.providers.openrouter:OpenRouterProvider",
+        "replay": "harness.clients.providers.replay:ReplayProvider",
         "truth": "harness.clients.providers.truth:TruthProvider",
         "vllm": "harness.clients.providers.vllm:VLLMProvider",
     },

@@ -57,9 +57,7 @@ class ChatDialect:
             MissingLogprobs: logprobs are asked for and the model gives none, or those of a text that is given.
         """
         if request.continuation is not None:
-            raise MissingLogprobs(
-                'chat completions give no logprobs of a given text; completions may (api = "completions")'
-            )
+            raise MissingLogprobs("chat completions give no logprobs of a given text")
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [_turn(message) for message in request.messages],

@@ -188,10 +188,7 @@ def _echoed(raw: msgspec.Raw | None, request: Request, text: str, generated: int
     tokens = (lists.tokens or []) if lists is not None else []
     count = len(tokens) - generated
     if lists is None or not text.startswith(sent) or (count < 1 and sent):
-        raise MissingLogprobs(
-            "the server does not echo a text with its logprobs; vllm/ and local/ models, and servers of "
-            "completions with echo such as llama-cpp-python's, do"
-        )
+        raise MissingLogprobs("the server does not echo a text with its logprobs")
     logprobs = lists.token_logprobs or []
     if len(logprobs) != len(tokens) or None in logprobs[1:]:
         raise MissingLogprobs("the server echoed the text without a logprob for each of its tokens")

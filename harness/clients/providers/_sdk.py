@@ -218,8 +218,10 @@ class SDKClient:
 
     def _missing(self, what: str, request: Request) -> MissingLogprobs:
         if request.continuation is None:
-            what += f'; if this model gives none, set logprobs = false in [model."{self.name}"]'
-        return MissingLogprobs(what, model=self.name)
+            hint = f'if this model gives none, set logprobs = false in [model."{self.name}"]'
+        else:
+            hint = 'vllm/ and local/ models give them, and some servers of completions with echo (api = "completions")'
+        return MissingLogprobs(f"{what}; {hint}", model=self.name)
 
     async def _send(self, request: Request) -> Reply | ClientError:
         wire = self.wire(request)

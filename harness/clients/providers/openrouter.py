@@ -91,5 +91,5 @@ def _cost(usage: Mapping[str, Any]) -> float | None:
     return cost + ((details.get("upstream_inference_cost") or 0.0) if usage.get("is_byok") else 0.0)
 
 
-def _table(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+def _table(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
