@@ -123,5 +123,6 @@ def test_mistakes_name_the_file_and_what_would_be_right(tmp_path: Path) -> None:
         connect(f"replay/{bad}")
     with pytest.raises(TaskError, match="not a recording"):
         connect(f"replay/{bad}", {"model": "replay/other"})
+    (empty := tmp_path / "empty.jsonl").touch()
     with pytest.raises(UnknownKind, match='did you mean "openai"'):
-        connect(f"replay/{bad}", {"model": "opena/gpt"})
+        connect(f"replay/{empty}", {"model": "opena/gpt"})
