@@ -73,6 +73,7 @@ class Throttle:
     ) -> None:
         self.window = Window(requests, opened=requests_per_minute is not None)
         self.learned = LearnedPace()
+        self.learned.rested(0, now)
         self.closed_until = -inf
         self.flights: dict[int, _Flight] = {}
         self._buckets: list[tuple[Measure, Bucket]] = []

@@ -13,6 +13,7 @@ import pytest
 from harness.clients import Limits, Reply, Request
 from harness.clients.limit import Limit
 from harness.clients.retry import Retry, RetryPolicy
+from harness.clients.throttle import Outcome, Throttle
 from harness.errors import RateLimited
 from harness.testing import MockClient, VirtualClock
 from harness.values import Usage
@@ -181,3 +182,13 @@ async def test_a_server_without_limits_is_soon_sent_as_much_as_the_settings_say(
     seconds = await run(provider, 4_000, ask, most=256)
     assert provider.peak == 256
     assert seconds <= 1.6 * 4_000 / 256 * 0.5
+
+
+def test_the_time_before_the_first_request_counts_for_nothing() -> None:
+    """Of a clock that began long ago, as the real one did."""
+    throttle = Throttle(64, now=1e6)
+    for number in range(40):
+        ticket = throttle.send(1e6 + number / 10)
+        throttle.done(ticket, 1e6 + number / 10 + 0.05, Outcome("replied"))
+    throttle.done(throttle.send(1e6 + 4), 1e6 + 4, Outcome("refused", 0.01))
+    assert throttle.wait(1e6 + 4.02) < 1
