@@ -29,7 +29,7 @@ from harness.subject.worker import Caller, worker
 from harness.task import Task
 from harness.values import Status
 
-__all__ = ["Outcome", "check", "close", "conduct", "default_directory", "open_store", "probed"]
+__all__ = ["Outcome", "check", "close", "conduct", "default_directory", "open_store", "probed", "store_folder"]
 
 # where collected stores lie, under the working directory; runs of equal settings share one
 _STORES = Path("stores")
@@ -172,14 +172,19 @@ async def open_store(task: Task, progress: Progress, stop: Stop) -> Store | None
                 raise _StoppedCollecting
             progress.collecting(done, total)
 
-        folder = _STORES / store_config(subject, task.coder, task.base)[:16]
-        return collect(subject, task.coder, folder, tell, task.base)
+        return collect(subject, task.coder, store_folder(task), tell, task.base)
 
     try:
         with naming(task.source):
             return await worker(subject.device).call(work)
     except _StoppedCollecting:
         return None
+
+
+def store_folder(task: Task) -> Path:
+    """Where the store lies, or will lie, that fits a task with a subject."""
+    assert task.subject is not None
+    return _STORES / store_config(task.subject, task.coder, task.base)[:16]
 
 
 def _named_store(task: Task) -> Store:

@@ -1,0 +1,295 @@
+"""What a run would ask and cost: rendered and counted without asking anybody, beside what is paid for already."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from harness.clients.models import Models
+from harness.clients.prices import Price, price_of
+from harness.clients.protocol import Client
+from harness.errors import StoreError
+from harness.runs.directory import JOURNAL
+from harness.runs.extrapolate import DRAWS, Common, Draws, Flow, Request, common, draw, extent
+from harness.runs.forecast import Cost, Forecast, Line, Range
+from harness.runs.journal import Journal
+from harness.runs.probing import check_wants, probe
+from harness.runs.progress import Progress, Silent
+from harness.runs.rehearsal import Asked, Book, Written, rehearse, rehearsing, unfinished
+from harness.runs.running import check, close, default_directory, open_store, store_folder
+from harness.runs.selection import choose
+from harness.runs.stop import Stop
+from harness.runs.tally import ARM, Key, Tally, key_of, tally
+from harness.runs.units import Plan, make_plan
+from harness.store import Store
+from harness.store.format import read_manifest
+from harness.task import LimitSettings, Task, load_task
+from harness.values import Latent, seed_of
+
+__all__ = ["SAMPLE", "aplan", "plan"]
+
+# latents of a coder that are rehearsed of those to do, and as many of those done
+SAMPLE = 40
+# units of an arm that are read for how long its explanations are, and how many fail
+_UNITS = 500
+# answered requests from which on an arm's own are enough to tell by
+_ENOUGH = 8
+
+
+def plan(
+    task: Task | str | Path,
+    out: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    limit: int | None = None,
+    collect: bool = False,
+    progress: Progress | None = None,
+) -> Forecast:
+    """What running a task in the directory `out` would still ask and cost; no model is asked.
+
+    Arguments as of `harness.run`; with `collect` activations are collected where there is no store yet.
+
+    Raises:
+        UserError: the task or something that it names is wrong, or there is no store and none is to be collected.
+    """
+    if not isinstance(task, Task):
+        task = load_task(task, overrides)
+    directory = Path(out) if out is not None else default_directory(task)
+    work = aplan(task, directory, limit=limit, collect=collect, progress=progress)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1, thread_name_prefix="harness-plan") as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+async def aplan(
+    task: Task,
+    directory: Path,
+    *,
+    limit: int | None = None,
+    collect: bool = False,
+    progress: Progress | None = None,
+    sample: int = SAMPLE,
+) -> Forecast:
+    """As `plan`, where an event loop runs; of each coder's latents to do at most `sample` are rehearsed.
+
+    Raises:
+        UserError: the task or something that it names is wrong, or there is no store and none is to be collected.
+    """
+    await check(task)
+    store = await _store(task, progress or Silent(), collect=collect)
+    with _journal(directory / JOURNAL) as journal:
+        planning = _Planning(task, store, journal, limit)
+        try:
+            await planning.rehearse(sample)
+        finally:
+            await close(planning.models)
+        return planning.forecast(directory)
+
+
+async def _store(task: Task, progress: Progress, *, collect: bool) -> Store:
+    if task.store is None and not collect:
+        folder = store_folder(task)
+        if not (folder / "manifest.json").is_file() or not read_manifest(folder).finished:
+            raise StoreError(
+                f"{task.source}: there are no activations yet to render prompts from; give --collect to collect them "
+                "now (no model is asked), or run the task with --limit 5 first"
+            )
+    store = await open_store(task, progress, Stop())
+    assert store is not None
+    return store
+
+
+@contextmanager
+def _journal(path: Path) -> Iterator[Journal | None]:
+    if not path.is_file():
+        yield None
+        return
+    journal = Journal(path)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+class _Planning:
+    """The rehearsal of one task, and what it comes to."""
+
+    def __init__(self, task: Task, store: Store, journal: Journal | None, limit: int | None) -> None:
+        self._task = task
+        self._journal = journal
+        self._prices: dict[str, Price | None] = {}
+        self._coders = {coder.name: store.coder(coder.name) for coder in task.coder}
+        self._latents = {name: choose(task, coder, limit) for name, coder in self._coders.items()}
+        self._book = Book(_nothing if journal is None else journal.get)
+        self.models = Models(task.model, self._wrap)
+        self._plan = make_plan(task, self.models, store.id)
+        if journal is not None:
+            self._book.written.update(_written(self._plan, journal))
+        self._arms = _arms(self._plan, several=len(self._coders) > 1)
+        self._coder = {arm.digest[:ARM]: arm.coder for arm in (*self._plan.explanation_arms, *self._plan.score_arms)}
+        self._todo: list[Latent] = []
+        self._chosen: set[Latent] = set()
+        self._notes: list[str] = []
+
+    def _wrap(self, client: Client) -> Client:
+        self._prices[client.name] = price_of(client.name, self._task.model.get(client.name))
+        return rehearsing(client, self._prices[client.name], self._book)
+
+    async def rehearse(self, sample: int) -> None:
+        """Rehearse some of the latents to do, and, for what they took, some of those done."""
+        await probe(self.models, self._plan.wants)
+        check_wants(self.models, self._plan.wants, self._notes.append, self._task.source)
+        parts = self._task, self._plan, self._coders, self._latents
+        self._todo = await unfinished(*parts, self._journal)
+        self._chosen = self._some(set(self._todo), sample)
+        await rehearse(*parts, self._chosen, self._journal)
+        if self._journal is not None:
+            everyone = {Latent(coder, index) for coder, indexes in self._latents.items() for index in indexes}
+            await rehearse(*parts, self._some(everyone.difference(self._todo), sample), None)
+
+    def _some(self, of: set[Latent], most: int) -> set[Latent]:
+        """At most so many latents of each coder: the first in the seeded order."""
+        ordered = {name: (Latent(name, index) for index in indexes) for name, indexes in self._latents.items()}
+        return {one for found in ordered.values() for one in islice((one for one in found if one in of), most)}
+
+    def forecast(self, directory: Path) -> Forecast:
+        """What the rehearsed requests come to."""
+        taken = tally(self._journal, self._book.asked.values())
+        generator = np.random.default_rng(seed_of(self._task.seed, "plan"))
+        coming: defaultdict[Key, list[Asked]] = defaultdict(list)
+        for asked in self._book.asked.values():
+            if not asked.kept and self._counts(asked):
+                coming[key_of(asked)].append(asked)
+        earlier = {key for key in taken.done if key[0] in self._arms and key[1] in self._prices}
+        keys = sorted({*coming, *earlier}, key=self._place)
+        shared = {model: common(taken.failures[model], generator) for model in sorted(self._prices)}
+        flows = {key: self._flow(key, coming[key], taken) for key in keys}
+        drawn = {key: self._drawn(key, flows[key], shared[key[1]], generator) for key in keys}
+        lines = tuple(self._line(key, flows[key], drawn[key], taken) for key in keys)
+        total = _total([drawn[key] for key in keys if not self._free(key[1])], taken)
+        counts = sum(map(len, self._latents.values())), len(self._todo), len(self._chosen)
+        notes = (*self._notes, *_notes(lines, total, self._task.limits))
+        return Forecast(self._task.name, directory, lines, total, *counts, notes)
+
+    def _counts(self, asked: Asked) -> bool:
+        """Whether a request is of a latent that was rehearsed and is to do, or of none at all."""
+        if asked.purpose.latent is None:
+            return True
+        return Latent(self._coder[asked.purpose.arm[:ARM]], asked.purpose.latent) in self._chosen
+
+    def _place(self, key: Key) -> tuple[int, str]:
+        return list(self._arms).index(key[0]), key[1]
+
+    def _free(self, model: str) -> bool:
+        return self.models.client(model).capabilities.model_free
+
+    def _flow(self, key: Key, coming: Sequence[Asked], taken: Tally) -> Flow:
+        arm, model = key
+        rehearsed = others = 0
+        if arm in self._coder:
+            rehearsed = sum(latent.coder == self._coder[arm] for latent in self._chosen)
+            others = sum(latent.coder == self._coder[arm] for latent in self._todo) - rehearsed
+        heard, borrowed = taken.heard[key], False
+        if len(heard) < _ENOUGH:
+            stage = self._arms[arm][0]
+            kin = [k for k in taken.heard if k[1] == model and k[0] in self._arms and self._arms[k[0]][0] == stage]
+            heard, borrowed = [one for k in kin for one in taken.heard[k]], True
+        requests = [_request(asked) for asked in coming]
+        return Flow(requests, rehearsed, others, heard, borrowed, taken.ratio(model), self._prices[model])
+
+    def _drawn(self, key: Key, flow: Flow, shared: Common, generator: np.random.Generator) -> Draws:
+        if not self._free(key[1]):
+            return draw(flow, shared, generator)
+        nothing = np.zeros(DRAWS)
+        return Draws(extent(flow, generator)[0], nothing, nothing)
+
+    def _line(self, key: Key, flow: Flow, drawn: Draws, taken: Tally) -> Line:
+        stage, words = self._arms[key[0]]
+        dollars = None if drawn.dollars is None else _range(drawn.dollars)
+        ranges = _range(drawn.calls), _range(drawn.tokens), dollars
+        return Line(stage, words, key[1], taken.done[key], *ranges, len(flow.heard), self._free(key[1]))
+
+
+def _nothing(_: str) -> None:
+    return None
+
+
+def _arms(plan: Plan, *, several: bool) -> dict[str, tuple[str, str]]:
+    """Stage and words of every arm that asks models, by the beginning of its digest, and of the probe."""
+    named = {"probe": ("probe", "")}
+    for arm in plan.explanation_arms:
+        if arm.explainer is not None and arm.control is None:
+            named[arm.digest[:ARM]] = "explain", arm.explainer + (f" on {arm.coder}" if several else "")
+    for arm in plan.score_arms:
+        named[arm.digest[:ARM]] = "score", f"{arm.scorer} ({arm.rung})" + (f" on {arm.coder}" if several else "")
+    return named
+
+
+def _written(plan: Plan, journal: Journal) -> dict[str, Written]:
+    """What is known of each arm's explanations."""
+    found = {}
+    for arm in plan.explanation_arms:
+        if arm.explainer is None or arm.control is not None:
+            continue
+        units = [unit for unit in islice(journal.units(arm.digest), _UNITS) if unit.status != "too_few_examples"]
+        texts = tuple(unit.result["text"] for unit in units if unit.status == "ok")
+        lost = sum(unit.status in ("refused", "unparsable", "truncated") for unit in units)
+        found[arm.digest] = Written(texts, lost / max(len(units), 1))
+    return found
+
+
+def _request(asked: Asked) -> Request:
+    most = asked.most
+    return Request(asked.purpose.latent, asked.size, most.tokens, most.dollars, asked.max_tokens, asked.shortest)
+
+
+def _range(drawn: np.ndarray) -> Range:
+    low, high = np.quantile(drawn, [0.05, 0.95])
+    return Range(float(drawn.mean()), float(low), float(high))
+
+
+def _total(drawn: Sequence[Draws], taken: Tally) -> Line:
+    zero = np.zeros(DRAWS)
+    calls, tokens = sum((one.calls for one in drawn), zero), sum((one.tokens for one in drawn), zero)
+    known = [one.dollars for one in drawn if one.dollars is not None]
+    dollars = _range(sum(known, zero)) if len(known) == len(drawn) else None
+    heard = sum(len(found) for found in taken.heard.values())
+    return Line("total", "", "", taken.total, _range(calls), _range(tokens), dollars, heard)
+
+
+def _notes(lines: Sequence[Line], total: Line, limits: LimitSettings) -> Iterator[str]:
+    unheard = sorted({line.model for line in lines if line.calls.expected and not line.heard and not line.free})
+    if unheard:
+        yield (
+            f"how long the replies of {', '.join(unheard)} are is not known yet, so the intervals are wide: "
+            "run the task with --limit 5 first and plan again"
+        )
+    own = sum((line.done for line in lines), Cost())
+    if (other := total.done.calls - own.calls) > 0:
+        yield f"{other:,} of the calls so far were for other tasks, or to try something out"
+    unpriced = sorted({line.model for line in lines if line.dollars is None})
+    if unpriced:
+        yield f'no price is known for {", ".join(unpriced)}: give [model."{unpriced[0]}"] a price'
+    _, tokens, dollars = total.ending
+    if limits.spend is not None and dollars is not None:
+        yield f"limits.spend {limits.spend:.2f}: {_fits(limits.spend, dollars, '.2f')}"
+    if limits.tokens is not None:
+        yield f"limits.tokens {limits.tokens:,}: {_fits(limits.tokens, tokens, ',.0f')}"
+
+
+def _fits(limit: float, ending: Range, form: str) -> str:
+    if ending.low > limit:
+        return f"the lower end is {ending.low:{form}}: the run will stop before the end"
+    if ending.high > limit:
+        return f"the upper end is {ending.high:{form}}: the run may stop before the end"
+    return f"the upper end is {ending.high:{form}}: the run fits"
