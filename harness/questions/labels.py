@@ -15,8 +15,9 @@ from dataclasses import dataclass
 __all__ = ["Label", "find_labels", "longest_list", "without_thinking"]
 
 _VALUES = {"0": 0, "1": 1, "false": 0, "true": 1, "no": 0, "yes": 1}
+# (?a: keeps out the long s, which is an s where case does not matter
 # the lookarounds keep out parts of words, of other numbers and of decimals such as 0.5; 1.0 is a label
-_LABEL = re.compile(r"(?<![\w.+\-])(?:([01])(?:\.0+)?|(true|false|yes|no))(?!\w|\.\w|%)", re.IGNORECASE)
+_LABEL = re.compile(r"(?<![\w.+\-])(?:([01])(?:\.0+)?|(?a:(true|false|yes|no)))(?!\w|\.\w|%)", re.IGNORECASE)
 _BRACKETS = re.compile(r"\[[^\[\]]*\]")
 _COMMENT = re.compile(r"(?://|#)[^\n]*")
 _WRAPPING = " \t\r\n*_`\"'\\"  # what may stand around a label inside a list
@@ -35,7 +36,7 @@ _SUFFIX = re.compile(r"[ \t*_`\"').!;,|]*\Z")
 _NUMBERED = re.compile(
     r"(?:^|[{,;|])[\s>*_#\"'`\-•|(\[]{0,12}(?:(?:example|passage|text|item|sentence|excerpt|label|answer)\s{0,3})?"
     r"#?(?P<number>\d{1,4})[ \t\"'`*_)\]]{0,6}(?:[:.=)|\]]|->|=>|→|—|–|-)[ \t:\"'`*_|\-]{0,8}"
-    r"(?P<label>(?<![\w.+])(?:[01]|true|false|yes|no))(?!\w|\.\w|%)"
+    r"(?P<label>(?<![\w.+])(?a:[01]|true|false|yes|no))(?!\w|\.\w|%)"
     r"(?=[ \t\"'`*_]{0,6}(?:$|[\n,;.:(){}|\]\-–—#/]))",
     re.IGNORECASE | re.MULTILINE,
 )

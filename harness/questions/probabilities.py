@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
@@ -15,7 +15,7 @@ from harness.values import TokenLogprob
 __all__ = ["probabilities"]
 
 # a token that says one label and nothing of the next: what may stand before and after the label in it
-_SAYS = re.compile(r"[\s\[({\"'`*_,;:|]*(?:(0|false|no)|(1|true|yes))(?![\w.])[^\w]*\Z", re.IGNORECASE)
+_SAYS = re.compile(r"[\s\[({\"'`*_,;:|]*(?a:(0|false|no)|(1|true|yes))(?![\w.%])[^\w]*\Z", re.IGNORECASE)
 
 
 def probabilities(
@@ -32,32 +32,49 @@ def probabilities(
     if not logprobs or not labels:
         return nothing
     spelled = "".join(token.token for token in logprobs)
-    offset = _offset(text, spelled, labels)
-    if offset is None:
+    places = _places_of(labels, text, spelled)
+    if places is None:
         return nothing
     stops = list(accumulate(len(token.token) for token in logprobs))
-    holders = [_holder(label.start + offset, label.stop + offset, stops) for label in labels]
+    holders = [_holder(start, stop, stops) for start, stop in places]
     said = Counter(holders)
     return tuple(_share(logprobs[at]) if at is not None and said[at] == 1 else None for at in holders)
 
 
-def _offset(text: str, spelled: str, labels: Sequence[Label]) -> int | None:
-    """How far the tokens' characters lie to the right of the reply's.
+def _places_of(labels: Sequence[Label], text: str, spelled: str) -> list[tuple[int, int]] | None:
+    """Where the labels' characters are in what the tokens spell, None where that cannot be told.
 
-    Tokens may spell more than the reply (reasoning before, an end token after) and spell a character that is cut
-    between tokens in another way; then the stretch from the first label to the last tells where they are, if it
-    stands as often in both.
+    Tokens may spell more than the reply (reasoning before, an end token after). They may spell a character that is cut
+    between tokens in another way, as parts of it or not at all; labels are ASCII, so that the reply is looked for by
+    its ASCII characters alone then. Where that finds nothing, a stretch from the first label to the last may still
+    stand as often in both.
     """
-    if text and spelled.count(text) == 1:
-        return spelled.index(text)
+    if (at := _only(text, spelled)) is not None:
+        return [(label.start + at, label.stop + at) for label in labels]
+    ours, theirs = _ascii(text), _ascii(spelled)
+    if (at := _only("".join(text[index] for index in ours), "".join(spelled[index] for index in theirs))) is not None:
+        found = [(at + bisect_left(ours, label.start), at + bisect_left(ours, label.stop)) for label in labels]
+        return [(theirs[start], theirs[stop - 1] + 1) for start, stop in found]
     stretch = text[labels[0].start : labels[-1].stop]
-    here, there = _places(text, stretch), _places(spelled, stretch)
+    here, there = _starts(text, stretch), _starts(spelled, stretch)
     if len(here) != len(there):
         return None
-    return there[here.index(labels[0].start)] - labels[0].start
+    shift = there[here.index(labels[0].start)] - labels[0].start
+    return [(label.start + shift, label.stop + shift) for label in labels]
 
 
-def _places(text: str, part: str) -> list[int]:
+def _only(part: str, text: str) -> int | None:
+    """Where a part stands in a text if it stands there once, overlaps counted."""
+    first = text.find(part) if part else -1
+    return first if first >= 0 and first == text.rfind(part) else None
+
+
+def _ascii(text: str) -> Sequence[int]:
+    """The indices of the ASCII characters."""
+    return range(len(text)) if text.isascii() else [index for index, char in enumerate(text) if char < "\x80"]
+
+
+def _starts(text: str, part: str) -> list[int]:
     return [match.start() for match in re.finditer(f"(?={re.escape(part)})", text)]
 
 

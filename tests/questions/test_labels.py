@@ -146,6 +146,11 @@ def test_two_labels_need_a_line_of_their_own(text: str, labels: list[int] | None
     assert values(text, 2) == labels
 
 
+def test_a_letter_that_is_the_same_but_for_case_makes_no_label() -> None:
+    assert find_labels("[ye\u017f]", 1) is None
+    assert find_labels("1: fal\u017fe", 1) is None
+
+
 def test_positions_are_those_of_the_labels() -> None:
     text = "So: [1, true,\n'no']"
     labels = find_labels(text, 3)

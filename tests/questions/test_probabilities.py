@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from harness.questions.labels import find_labels
+from harness.questions.labels import Label, find_labels
 from harness.questions.probabilities import probabilities
 from harness.values import TokenLogprob
 
@@ -107,9 +107,31 @@ def test_characters_spelled_in_another_way_do_not_shift_the_list() -> None:
     assert told(tokens, 1, "— [1]") == pytest.approx([0.9])
 
 
-def test_a_list_that_could_be_in_two_places_tells_nothing() -> None:
+@pytest.mark.parametrize(
+    "cut", [("\udce7\udc8c", "\udcab"), ("\ufffd", "\ufffd"), ("", ""), ("\udce7", "\udc8c\udcab: ")]
+)
+def test_a_character_cut_between_labels_shifts_neither(cut: tuple[str, str]) -> None:
+    left, right = cut
+    colon = "" if right.endswith(": ") else ": "
+    first = [plain("1: "), top("1", {"1": 0.9, "0": 0.1}), plain("\n"), plain(left), plain(right + colon)]
+    tokens = [*first, top("0", {"0": 0.7, "1": 0.3})]
+    labels = [Label(1, 3, 4), Label(0, 8, 9)]
+    assert probabilities("1: 1\n猫: 0", labels, tokens) == pytest.approx((0.9, 0.3))
+
+
+def test_a_reply_that_overlaps_itself_in_what_was_spelled_tells_nothing() -> None:
+    tokens = [top("1", {"1": 0.9}), plain(" "), top("1", {"1": 0.8, "0": 0.2}), plain(" "), top("1", {"1": 0.7})]
+    assert told(tokens, 2, "1 1") == (None, None)
+
+
+def test_an_escaped_character_before_the_list_shifts_nothing() -> None:
     tokens = [plain("\\xe2"), plain("1"), plain(" ["), top("1", {"1": 0.9, "0": 0.1}), plain("]")]
-    assert told(tokens, 1, "— [1]") == (None,)
+    assert told(tokens, 1, "— [1]") == pytest.approx([0.9])
+
+
+def test_a_list_that_could_be_in_two_places_tells_nothing() -> None:
+    tokens = [plain("\\xe2"), plain("[1]"), plain(" ["), top("1", {"1": 0.9, "0": 0.1}), plain("]")]
+    assert told(tokens, 1, "—[1]") == (None,)
 
 
 def test_tokens_of_another_text_tell_nothing() -> None:
