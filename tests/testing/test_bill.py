@@ -85,12 +85,13 @@ async def test_in_bytes_no_text_has_more_tokens() -> None:
 
 @pytest.mark.parametrize(("path", "field"), [("/v1/chat/completions", "completion_tokens"), ("/v1/messages", "output_tokens")])  # fmt: skip  # noqa: E501
 async def test_reasoning_counts_against_the_limit_and_may_use_all_of_it(path: str, field: str) -> None:
-    thoughts = iter([10, 500])
+    thoughts = iter([10, 500, 48])
     async with FakeProvider(lambda *_: "a b c", reasoning=lambda messages, body: next(thoughts)) as provider:
         first = (await post(provider, CHAT, path)).json()
         second = (await post(provider, CHAT, path)).json()
-        assert [reply["usage"][field] for reply in (first, second)] == [13, 50]
-        assert (provider.bill.output, provider.bill.reasoning) == (63, 60)
+        third = (await post(provider, CHAT, path)).json()
+        assert [reply["usage"][field] for reply in (first, second, third)] == [13, 50, 50]
+        assert (provider.bill.output, provider.bill.reasoning) == (113, 108)
     if "choices" in second:
         assert second["choices"][0]["finish_reason"] == "length"
         assert second["choices"][0]["message"]["content"] == ""
