@@ -19,27 +19,50 @@ _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?
 _UNITS = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
 # a plain number beyond this many is a point in time since 1970, not a wait: a wait of three years is none
 _EPOCH = 1e8
-# a limit holds for one of these, in seconds: which one is told by how long it takes until all is there again
+# what a limit may be meant for, in seconds
 _WINDOWS = {"second": 1.0, "minute": 60.0, "hour": 3_600.0, "day": 86_400.0}
+_TELLING = 5  # remaining counts and times are rounded; what so many tell is hardly off
 _FIELDS = ("limit", "remaining", "reset")
 
 
 @dataclass(frozen=True, slots=True)
 class HeardLimit:
-    """A limit on requests, or on tokens (all, in or out), as a provider tells it: `rate` is what comes in a second."""
+    """A limit on requests, or on tokens (all, in or out), as a provider tells it.
+
+    `reset` is in how many seconds all of it is there again, `window` the seconds that the limit is meant for; each is
+    None where the headers do not say.
+    """
 
     measure: Measure
     limit: float
     remaining: float
-    rate: float
+    reset: float | None = None
+    window: float | None = None
+
+    def rate(self, before: HeardLimit | None) -> float | None:
+        """What comes back a second: one of the rates that the limit may mean, the one that an earlier state fits best.
+
+        Where less remains than `before` and all is there again later, what is used comes back one by one. None where
+        too little was used between to tell, or where a window begins anew at a fixed time.
+        """
+        if self.window is not None:
+            return self.limit / self.window
+        if before is None or self.reset is None or before.reset is None:
+            return None
+        used, longer = before.remaining - self.remaining, self.reset - before.reset
+        if used < _TELLING or longer <= 0:
+            return None
+        measured = math.log(used / longer)
+        return min(
+            (self.limit / window for window in _WINDOWS.values()), key=lambda rate: abs(math.log(rate) - measured)
+        )
 
 
 def rate_limits(headers: Mapping[str, str], now: datetime) -> dict[str, HeardLimit]:
     """The limits that headers tell, by their names: what stands beside limit, remaining and reset.
 
     Read are `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, `anthropic-ratelimit-tokens-limit` and the like,
-    in any order of words, in lower case. Without a reset the limit is one for a minute. What lacks a limit or what
-    remains, or holds no number, is left out.
+    in any order of words, in lower case. What lacks a limit or what remains, or holds no number, is left out.
     """
     told: dict[str, dict[str, str]] = {}
     for name, value in headers.items():
@@ -59,17 +82,8 @@ def _limit_of(name: str, fields: Mapping[str, str], now: datetime) -> HeardLimit
     measure: Measure = "requests"
     if "tokens" in words:
         measure = "input" if "input" in words else "output" if "output" in words else "tokens"
-    named = next((_WINDOWS[word] for word in words if word in _WINDOWS), None)
-    window = named or _window(limit, limit - remaining, wait_of(fields.get("reset", ""), now))
-    return HeardLimit(measure, limit, max(0.0, remaining), limit / window)
-
-
-def _window(limit: float, used: float, reset: float | None) -> float:
-    """The seconds that a limit is meant for: those that fit best with how long what is used takes to come back."""
-    if not reset or used <= 0:
-        return _WINDOWS["minute"]
-    measured = math.log(reset * limit / used)
-    return min(_WINDOWS.values(), key=lambda window: abs(math.log(window) - measured))
+    window = next((_WINDOWS[word] for word in words if word in _WINDOWS), None)
+    return HeardLimit(measure, limit, max(0.0, remaining), wait_of(fields.get("reset", ""), now), window)
 
 
 def _leading(text: str) -> float | None:

@@ -8,6 +8,7 @@ from math import inf
 from typing import Literal
 
 from harness.clients.headers import HeardLimit, Measure
+from harness.clients.heard import HeardBucket
 from harness.clients.pace import Bucket, LearnedPace
 from harness.clients.window import Window
 
@@ -21,10 +22,11 @@ _LONGEST_COOLDOWN = 30.0
 _ROOM = 1.25
 _NARROWEST = 4.0
 _SMOOTH = 1 / 8  # the weight of the newest in a running mean
-# of a rate that is known: neither clocks nor the windows that providers count in agree to the last request
+# Of a rate given in settings: a minute as the provider counts it never holds more than the rate, with a burst of so
+# many seconds' worth at its start.
 _BELOW = 0.98
-_BURST = 0.25  # seconds' worth of a rate given in settings that may go at once
-_RESERVE = 0.02  # of a bucket that the provider tells the level of: what it says is old when it gets here
+_BURST = 0.25
+_NO_MARKS: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Flight:
-    """A request in flight: expected tokens, and how many had been sent in all up to it."""
+    """A request in flight: what is known of its sending, the tokens it expects, and the marks of the heard buckets."""
 
     sent: float
     episode: int
@@ -52,8 +54,7 @@ class _Flight:
     paced: bool
     input: float
     output: float
-    input_sent: float
-    output_sent: float
+    marks: Mapping[str, float]
 
 
 class Throttle:
@@ -83,9 +84,8 @@ class Throttle:
                 rate = _BELOW * per_minute / 60
                 size = max(1.0, _BURST * rate)
                 self._buckets.append((measure, Bucket(rate, size, size, now)))
-        self._heard: dict[str, tuple[Measure, Bucket]] = {}
+        self._heard: dict[str, HeardBucket] = {}
         self._number = 0
-        self._input_sent = self._output_sent = 0.0
         # what replies used, as a share of what was expected
         self._input_share = self._output_share = 1.0
         self._episode = 0
@@ -126,12 +126,9 @@ class Throttle:
         if self._buckets:
             inward, outward = self._expected(tokens)
             self._take(self._needs(inward, outward), now)
-            self._input_sent += inward
-            self._output_sent += outward
         full = self.window.full(len(self.flights) + 1)
-        self.flights[self._number] = _Flight(
-            now, self._episode, full, paced, inward, outward, self._input_sent, self._output_sent
-        )
+        marks = {name: bucket.mark(now) for name, bucket in self._heard.items()} if self._heard else _NO_MARKS
+        self.flights[self._number] = _Flight(now, self._episode, full, paced, inward, outward, marks)
         return self._number
 
     def done(self, number: int, now: float, outcome: Outcome) -> None:
@@ -156,25 +153,15 @@ class Throttle:
         flight = self.flights.get(number)
         if flight is None:
             return
-        since = self._needs(self._input_sent - flight.input_sent, self._output_sent - flight.output_sent)
-        since["requests"] = self._number - number
-        for name, limit in limits.items():
-            rate = _BELOW * limit.rate
-            size = max(1.0, limit.limit - self._reserve(limit))
-            # what was left when the provider took that request, less what was sent since, and what has come in since
-            level = limit.remaining - self._reserve(limit) - since[limit.measure] + rate * (now - flight.sent)
-            known = self._heard.get(name)
-            if known is None:
-                self._heard[name] = known = (limit.measure, Bucket(rate, size, level, now))
-                self._buckets.append(known)
-                if limit.measure == "requests" and not self._episode:
+        for name, told in limits.items():
+            bucket = self._heard.get(name)
+            if bucket is None:
+                self._heard[name] = bucket = HeardBucket(told, self._number - number, now)
+                self._buckets.append((told.measure, bucket))
+                if told.measure == "requests" and not self._episode:
                     self.window.widen(self.window.most)
-            _, bucket = known
-            bucket.rate, bucket.size = rate, size
-            bucket.begin(level, now)
-
-    def _reserve(self, limit: HeardLimit) -> float:
-        return max(1.0, _RESERVE * limit.limit) if limit.limit > 1 else 0.0
+            elif name in flight.marks:
+                bucket.hear(told, flight.marks[name], now)
 
     def _expected(self, tokens: tuple[int, int]) -> tuple[float, float]:
         return tokens[0] * self._input_share, tokens[1] * self._output_share

@@ -27,7 +27,7 @@ Ask = Callable[..., Request]
 class Simulated(MockClient):
     """A token bucket of one second's requests, full at first; each answer takes `latency`, half of it on the way in.
 
-    It says to come back after whole seconds, or nothing where `hint` is false. With `headers` it tells its limits.
+    It says to come back after whole seconds, or nothing where `hint` is false. With `headers` it tells that limit.
     Where it has only so many `places`, a request takes one for all of its latency and is refused at once without one.
     """
 
@@ -35,7 +35,7 @@ class Simulated(MockClient):
     rate: float
     latency: float
     hint: bool = True
-    headers: bool = False
+    headers: int = 0
     places: int = 1_000_000
     heard: Callable[[Mapping[str, str]], None] | None = None
     refused: int = 0
@@ -82,7 +82,7 @@ class Simulated(MockClient):
 
     def _told(self) -> dict[str, str]:
         return {
-            "x-ratelimit-limit-requests": f"{self.rate:.0f}",
+            "x-ratelimit-limit-requests": f"{self.headers}",
             "x-ratelimit-remaining-requests": f"{math.floor(self._level)}",
             "x-ratelimit-reset-requests": f"{(self.rate - self._level) / self.rate:.3f}s",
         }
@@ -144,11 +144,12 @@ async def test_a_known_rate_is_kept_to_without_a_refusal(latency: float, ask: As
     assert seconds <= 1.08 * 19 + latency
 
 
-@pytest.mark.parametrize("latency", [0.005, 0.05, 0.5, 2.0])
+@pytest.mark.parametrize("latency", [0.005, 0.05, 0.5])
+@pytest.mark.parametrize("limit", [100, 6_000])
 async def test_a_rate_that_headers_tell_is_kept_to_without_a_refusal(
-    latency: float, ask: Ask, clock: VirtualClock
+    latency: float, limit: int, ask: Ask, clock: VirtualClock
 ) -> None:
-    provider = Simulated(clock, 100, latency, headers=True)
+    provider = Simulated(clock, 100, latency, headers=limit)
     seconds = await run(provider, 2_000, ask)
     assert provider.refused == 0
     assert provider.answered == 2_000
