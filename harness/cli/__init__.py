@@ -8,6 +8,8 @@ from typing import NoReturn
 import typer
 
 from harness.cli.export import export
+from harness.cli.models import models
+from harness.cli.plan import plan
 from harness.cli.report import report
 from harness.cli.run import run
 from harness.cli.train_sae import train_sae
@@ -26,6 +28,8 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("try")(try_)
+app.command("plan")(plan)
+app.command("models")(models)
 app.command("report")(report)
 app.command("export")(export)
 app.command("train-sae")(train_sae)

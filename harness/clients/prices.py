@@ -17,7 +17,7 @@ from harness.errors import TaskError
 from harness.task import Frozen, validated
 from harness.values import Usage
 
-__all__ = ["VARIABLE", "Price", "price_of"]
+__all__ = ["VARIABLE", "Price", "price_of", "sourced_price"]
 
 VARIABLE = "LATENT_HARNESS_PRICES"
 
@@ -85,16 +85,27 @@ def price_of(name: str, settings: Mapping[str, Any] | None = None) -> Price | No
     Raises:
         TaskError: a price or the file is wrong.
     """
+    found = sourced_price(name, settings)
+    return None if found is None else found[0]
+
+
+def sourced_price(name: str, settings: Mapping[str, Any] | None = None) -> tuple[Price, str] | None:
+    """As `price_of`, with where the price stands: the task's table, or a file.
+
+    Raises:
+        TaskError: a price or the file is wrong.
+    """
     settings = settings or {}
     if (own := settings.get("price")) is not None:
-        return validated(Price, own, f'[model."{name}"].price') if isinstance(own, Mapping) else _wrong(name)
+        table = f'[model."{name}"].price'
+        return (validated(Price, own, table) if isinstance(own, Mapping) else _wrong(name)), table
     extra = settings.get("extra")
     if isinstance(extra, Mapping) and extra.get("service_tier", "default") not in ("default", "standard"):
         return None
     files = [Path(path)] if (path := os.environ.get(VARIABLE)) else []
     for file in (*files, _SHIPPED):
         if (found := _find(name, _prices(file))) is not None:
-            return found
+            return found, file.name if file == _SHIPPED else str(file)
     return None
 
 

@@ -19,7 +19,7 @@ from harness.errors import StoreError
 from harness.runs.directory import JOURNAL
 from harness.runs.extrapolate import DRAWS, Common, Draws, Flow, Request, common, draw, extent
 from harness.runs.forecast import Cost, Forecast, Line, Range
-from harness.runs.journal import Journal
+from harness.runs.journal import Journal, StoredAttempt
 from harness.runs.probing import check_wants, probe
 from harness.runs.progress import Progress, Silent
 from harness.runs.rehearsal import Asked, Book, Written, rehearse, rehearsing, unfinished
@@ -27,7 +27,7 @@ from harness.runs.running import check, close, default_directory, open_store, st
 from harness.runs.selection import choose
 from harness.runs.stop import Stop
 from harness.runs.tally import ARM, Key, Tally, key_of, tally
-from harness.runs.units import Plan, make_plan
+from harness.runs.units import Plan, make_plan, naming
 from harness.store import Store
 from harness.store.format import read_manifest
 from harness.task import LimitSettings, Task, load_task
@@ -80,14 +80,18 @@ async def aplan(
     progress: Progress | None = None,
     sample: int = SAMPLE,
 ) -> Forecast:
-    """As `plan`, where an event loop runs; of each coder's latents to do at most `sample` are rehearsed.
+    """As `plan`, where an event loop runs; at most `sample` latents of each coder are rehearsed.
+
+    No key is needed.
 
     Raises:
         UserError: the task or something that it names is wrong, or there is no store and none is to be collected.
     """
-    await check(task)
-    store = await _store(task, progress or Silent(), collect=collect)
-    with _journal(directory / JOURNAL) as journal:
+    from harness.clients.providers._sdk import keyless
+
+    with keyless(), _journal(directory / JOURNAL) as journal:
+        await check(task)
+        store = await _store(task, progress or Silent(), collect=collect)
         planning = _Planning(task, store, journal, limit)
         try:
             await planning.rehearse(sample)
@@ -98,7 +102,8 @@ async def aplan(
 
 async def _store(task: Task, progress: Progress, *, collect: bool) -> Store:
     if task.store is None and not collect:
-        folder = store_folder(task)
+        with naming(task.source):
+            folder = store_folder(task)
         if not (folder / "manifest.json").is_file() or not read_manifest(folder).finished:
             raise StoreError(
                 f"{task.source}: there are no activations yet to render prompts from; give --collect to collect them "
@@ -135,6 +140,7 @@ class _Planning:
         self._plan = make_plan(task, self.models, store.id)
         if journal is not None:
             self._book.written.update(_written(self._plan, journal))
+            self._book.lacking.update(one.request for one in journal.attempts() if _in_vain(one))
         self._arms = _arms(self._plan, several=len(self._coders) > 1)
         self._coder = {arm.digest[:ARM]: arm.coder for arm in (*self._plan.explanation_arms, *self._plan.score_arms)}
         self._todo: list[Latent] = []
@@ -246,6 +252,11 @@ def _written(plan: Plan, journal: Journal) -> dict[str, Written]:
         lost = sum(unit.status in ("refused", "unparsable", "truncated") for unit in units)
         found[arm.digest] = Written(texts, lost / max(len(units), 1))
     return found
+
+
+def _in_vain(attempt: StoredAttempt) -> bool:
+    """Whether an attempt was a probe that told that a model lacks something."""
+    return attempt.stage == "probe" and attempt.outcome in ("missing_logprobs", "bad_request")
 
 
 def _request(asked: Asked) -> Request:

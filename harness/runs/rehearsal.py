@@ -17,7 +17,7 @@ from harness.clients.metering import at_most
 from harness.clients.prices import Price
 from harness.clients.protocol import Client, Reply, Request
 from harness.clients.purpose import Purpose, purpose
-from harness.errors import Drained
+from harness.errors import Drained, MissingLogprobs
 from harness.examples.draw import LatentExamples
 from harness.questions.kinds import Explain, Judgement, Question
 from harness.questions.replies import FORMATS
@@ -30,12 +30,12 @@ from harness.store import CoderReader
 from harness.task import Task
 from harness.values import Explanation, Failure, Latent, TokenLogprob, Usage
 
-__all__ = ["KEY", "Asked", "Book", "Written", "rehearse", "rehearsing", "unfinished"]
+__all__ = ["Asked", "Book", "Written", "rehearse", "rehearsing", "unfinished"]
 
 # about as long as explanations are; in place of one where none of the task's was written yet
 _TYPICAL = "words about one topic, among them names of people and places, most often where a sentence begins anew"
 # hex digits of a request's key that the ledger keeps
-KEY = 24
+_KEY = 24
 # characters that tell one stand-in from any other: of equal explanations only one is scored
 _MARK = 8
 
@@ -72,10 +72,15 @@ class Written:
 
 @dataclass
 class Book:
-    """What a rehearsal notes: each request once, by its whole key."""
+    """What a rehearsal notes: each request once, by its whole key.
+
+    `replies` gives remembered replies, `written` is by the arms' digests, and `lacking` has the keys' beginnings of
+    probes that were answered without what they asked for.
+    """
 
     replies: Callable[[str], Reply | None]
     written: dict[str, Written] = field(default_factory=dict)
+    lacking: set[str] = field(default_factory=set)
     asked: dict[str, Asked] = field(default_factory=dict)
     questions: set[tuple[str, Purpose, str, int]] = field(default_factory=set)
 
@@ -127,7 +132,11 @@ class _Rehearsing(Layer):
         self._book = book
 
     async def generate(self, request: Request) -> Reply:
-        """The remembered reply, else one of the right form."""
+        """The remembered reply, else one of the right form.
+
+        Raises:
+            MissingLogprobs: it is a probe, and was in vain before.
+        """
         wire = self.wire(request)
         key = wire.key(request.sample)
         free = self.capabilities.model_free
@@ -135,7 +144,7 @@ class _Rehearsing(Layer):
         stand_in = self._stand_in(request, key)
         if key not in self._book.asked:
             self._book.asked[key] = Asked(
-                key[:KEY],
+                key[:_KEY],
                 purpose(),
                 self.name,
                 len(wire.body),
@@ -146,6 +155,8 @@ class _Rehearsing(Layer):
                 kept is not None,
                 free,
             )
+        if key[:_KEY] in self._book.lacking and kept is None:
+            raise MissingLogprobs("an earlier probe was answered without logprobs", model=self.name)
         if free:
             return await self._client.generate(request)
         return kept or stand_in

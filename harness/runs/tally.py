@@ -11,7 +11,7 @@ from typing import TypeAlias
 from harness.runs.extrapolate import Failures, Heard
 from harness.runs.forecast import Cost
 from harness.runs.journal import Journal, StoredAttempt
-from harness.runs.rehearsal import KEY, Asked
+from harness.runs.rehearsal import Asked
 
 __all__ = ["ARM", "Key", "Tally", "key_of", "tally"]
 
@@ -59,7 +59,7 @@ def tally(journal: Journal | None, asked: Iterable[Asked]) -> Tally:
         found.failures[attempt.model] = _counted(found.failures[attempt.model], attempt)
         if attempt.outcome != "ok":
             continue
-        if (one := rehearsed.get(attempt.id[:KEY])) is not None:
+        if (one := rehearsed.get(attempt.request)) is not None:
             found.heard[key_of(one)].append(_heard(one, attempt))
         elif len(samples[attempt.model]) < _REPLIES:
             samples[attempt.model].append(attempt)
@@ -92,7 +92,7 @@ def _sizes(journal: Journal, attempts: Iterable[StoredAttempt]) -> tuple[int, in
     """Tokens of the prompts of some requests, and the bytes of their bodies."""
     tokens = size = 0
     for attempt in attempts:
-        stored = journal.reply(attempt.id[:KEY])
+        stored = journal.reply(attempt.request)
         if stored is None or attempt.output is None:
             continue
         tokens += attempt.tokens - attempt.output
