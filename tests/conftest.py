@@ -28,13 +28,8 @@ def _seeded() -> None:
 
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (
-        "OPENAI_API_KEY",
-        "OPENAI_BASE_URL",
-        "ANTHROPIC_API_KEY",
-        "ANTHROPIC_AUTH_TOKEN",
-        "ANTHROPIC_BASE_URL",
-    ):
+    services = ("OPENAI", "ANTHROPIC", "OPENROUTER", "VLLM", "OLLAMA")
+    for name in (*(f"{name}_{what}" for name in services for what in ("API_KEY", "BASE_URL")), "ANTHROPIC_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -85,6 +85,50 @@ async def test_a_server_on_this_machine_needs_no_key() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "variable", "address", "model"),
+    [
+        ("vllm/org/m", "VLLM", "http://localhost:8000/v1", "org/m"),
+        ("ollama/gemma3:4b", "OLLAMA", "http://localhost:11434/v1", "gemma3:4b"),
+    ],
+)
+async def test_servers_of_ones_own_have_an_address_and_need_no_key(
+    monkeypatch: pytest.MonkeyPatch, ask: Callable[..., Request], name: str, variable: str, address: str, model: str
+) -> None:
+    client = connect(name)
+    assert client.wire(ask()).url == address
+    assert client.wire(ask()).data()["body"]["model"] == model
+    await client.aclose()
+    monkeypatch.setenv(f"{variable}_BASE_URL", "https://gpu7.example.org/v1")
+    client = connect(name)
+    assert client.wire(ask()).url == "https://gpu7.example.org/v1"
+    await client.aclose()
+    with pytest.raises(MissingKey, match="GPU_KEY"):
+        connect(name, {"key_variable": "GPU_KEY"})
+
+
+@pytest.mark.parametrize(
+    ("name", "api", "logprobs", "prompt_logprobs", "tools"),
+    [
+        ("openai/gpt-4.1", "chat", True, False, True),
+        ("openai/davinci-002", "completions", True, None, False),
+        ("openai-api/mine/m", "chat", None, False, None),
+        ("openai-api/mine/m", "completions", None, None, False),
+        ("ollama/m", "chat", None, False, None),
+        ("vllm/org/m", "chat", True, True, None),
+        ("vllm/org/m", "completions", True, True, False),
+    ],
+)
+async def test_what_is_known_of_a_model_before_asking(
+    keys: None, name: str, api: str, logprobs: bool | None, prompt_logprobs: bool | None, tools: bool | None
+) -> None:
+    client = connect(name, {"api": api, "base_url": "http://127.0.0.1:9/v1"})
+    known = client.capabilities
+    assert (known.logprobs, known.prompt_logprobs, known.tools) == (logprobs, prompt_logprobs, tools)
+    assert client.wire(Request((Message("user", "x"),), 5)).path == f"/{api}".replace("/chat", "/chat/completions")
+    await client.aclose()
+
+
+@pytest.mark.parametrize(
     "url", ["example.org/v1", "ftp://example.org", "https://user:pass@example.org/v1", "https://example.org/v1?key=1"]
 )
 def test_an_address_that_is_none_or_holds_secrets_is_refused(keys: None, url: str) -> None:
@@ -93,7 +137,9 @@ def test_an_address_that_is_none_or_holds_secrets_is_refused(keys: None, url: st
     assert "pass@" not in str(caught.value)
 
 
-@pytest.mark.parametrize("extra", [{"stream": True}, {"n": 2}, {"messages": []}, {"stop": float("nan")}])
+@pytest.mark.parametrize(
+    "extra", [{"stream": True}, {"n": 2}, {"echo": True}, {"messages": []}, {"stop": float("nan")}]
+)
 def test_extra_keys_that_would_break_a_reply_are_refused(extra: dict[str, object]) -> None:
     with pytest.raises(TaskError, match="extra"):
         connect("openai/gpt-5", {"extra": extra})
@@ -175,7 +221,8 @@ async def test_logprobs_of_a_model_that_gives_none_are_refused_before_sending(
 def test_clients_load_no_sdk_and_no_torch_before_they_are_used() -> None:
     code = (
         "import sys, harness.clients, harness.testing, harness.clients.providers.openai as o;"
-        "import harness.clients.providers.anthropic;"
+        "import harness.clients.providers.anthropic, harness.clients.providers.replay;"
+        "import harness.clients.providers.vllm, harness.clients.providers.ollama, harness.clients.providers.openrouter;"
         "print([m for m in ('openai', 'anthropic', 'torch', 'aiohttp', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
