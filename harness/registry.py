@@ -27,6 +27,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "providers": {
         "anthropic": "harness.clients.providers.anthropic:AnthropicProvider",
+        "inspect": "harness.clients.providers.inspect:InspectProvider",
         "lexical": "harness.clients.providers.lexical:LexicalProvider",
         "local": "harness.clients.providers.local:LocalProvider",
         "ollama": "harness.clients.providers.ollama:OllamaProvider",
