@@ -195,6 +195,7 @@ def answered(status: int, body: Any, **headers: str) -> ClientError:
         (403, {"error": {"message": "input was flagged", "code": 403}}, Refused),
         (400, {"error": {"message": "filtered", "code": "content_filter"}}, Refused),
         (404, {"error": "model 'x' not found, try pulling it first"}, AccountError),
+        (404, {"error": {"message": "No endpoints found that can handle the requested parameters."}}, BadRequest),
         (408, "", TimedOut),
         (409, "", Overloaded),
         (422, {"detail": [{"msg": "Extra inputs", "loc": ["n"]}]}, BadRequest),

@@ -41,6 +41,8 @@ _CONTEXT = re.compile(
 )
 _FILTER = re.compile(r"content_filter|content_policy|content management policy|moderation|flagged", re.IGNORECASE)
 _OVERLOADED = re.compile(r"overloaded", re.IGNORECASE)
+# OpenRouter, where no provider of a model takes all that a request holds
+_UNSERVED = re.compile(r"no endpoints found (that|which) (can|support)", re.IGNORECASE)
 _OPTION = re.compile(r"logprobs|temperature", re.IGNORECASE)
 # exceptions of a connection that was never made
 _NOT_SENT = {"ClientConnectorError", "ConnectionTimeoutError"}
@@ -105,8 +107,11 @@ class Translator:
             return Refused(told, **common)
         if status in (401, 403):
             return AuthenticationFailed(told, **common)
+        if status == 404 and _UNSERVED.search(words):
+            hint = f'if logprobs were asked for, set logprobs = false in [model."{self._name}"]'
+            return BadRequest(f"{told}; {hint}", **common)
         if status == 404:
-            return AccountError(f"{told}; is the model's name or base_url wrong?", **common)
+            return AccountError(f"{told}; is the model's name, its api or base_url wrong?", **common)
         # some servers answer a prompt that does not fit with 500, which would be tried again for nothing
         if status == 413 or (status in (400, 422, 500) and _CONTEXT.search(words)):
             return ContextTooLong(told, **common)
