@@ -157,6 +157,7 @@ def test_a_text_to_whose_end_no_token_was_generated_is_read() -> None:
     ("text", "logprobs"),
     [
         ("!", lists(["!"])),
+        ("c d!", lists(["c", " d", "!"])),
         ("!", {"content": [{"token": "!", "logprob": -1.0}]}),
         ("a b!", None),
         ("a b!", lists(["!"])),
