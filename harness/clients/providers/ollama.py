@@ -17,8 +17,7 @@ __all__ = ["OllamaProvider"]
 class OllamaProvider:
     """Ollama, on this machine unless OLLAMA_BASE_URL says otherwise; without a key unless OLLAMA_API_KEY holds one.
 
-    It cuts a prompt that is longer than its own `num_ctx` without telling: `context` in the settings should say how
-    long that is.
+    It cuts a prompt that is longer than its `num_ctx` without telling.
     """
 
     Settings: ClassVar[type[BaseModel]] = OpenAISettings

@@ -146,12 +146,12 @@ def llama_server(start: Starter, model: Path, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="session")
 def llama_cpp_python(start: Starter, model: Path) -> str:
-    """llama-cpp-python's server, which echoes prompts with their logprobs."""
+    """llama-cpp-python's server, which echoes prompts with their logprobs, and wants a key."""
     (python,) = _needed(PYTHON)
-    options = f"--model {model}/model.gguf --model_alias tiny --host 127.0.0.1 --n_ctx 512 --n_threads 1".split()
-    return start(
-        [python, "-m", "llama_cpp.server", *options, "--interrupt_requests", "False", "--port", "{port}"], "/v1/models"
-    )
+    options = f"--model {model}/model.gguf --model_alias tiny --api_key {KEY} --n_ctx 512 --n_threads 1".split()
+    # with its interrupts on, it drops requests when others come
+    options += ["--interrupt_requests", "False", "--host", "127.0.0.1", "--port", "{port}"]
+    return start([python, "-m", "llama_cpp.server", *options], "/openapi.json")
 
 
 @pytest.fixture(scope="session")

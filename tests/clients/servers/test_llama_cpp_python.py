@@ -10,17 +10,19 @@ import anyio
 import pytest
 
 from harness.clients import Client, Limits, MemoryKeeper, Request, assemble, connect
-from harness.errors import ContextTooLong, MissingLogprobs
+from harness.errors import AuthenticationFailed, ContextTooLong, MissingLogprobs
 from harness.questions.messages import Message
 
 pytestmark = [pytest.mark.anyio, pytest.mark.servers]
 
 OPENING = "Once upon a time, there was a little girl named Lily."
 NAME = "openai-api/llama/tiny"
+KEY = "sk-servers-8f3b2c7d9e"
 
 
 @pytest.fixture
-async def connected(llama_cpp_python: str) -> AsyncIterator[Callable[..., Client]]:
+async def connected(llama_cpp_python: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Client]]:
+    monkeypatch.setenv("LLAMA_API_KEY", KEY)
     clients: list[Client] = []
 
     def connecting(**settings: Any) -> Client:
@@ -119,6 +121,13 @@ async def test_a_prompt_that_does_not_fit_is_told_by_name(connected: Callable[..
     for api in ("chat", "completions"):
         with pytest.raises(ContextTooLong):
             await connected(api=api).generate(greedy(OPENING * 100))
+
+
+async def test_a_wrong_key_is_told_by_name(connected: Callable[..., Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_API_KEY", "sk-wrong-0123456789")
+    with pytest.raises(AuthenticationFailed) as caught:
+        await connected().generate(greedy())
+    assert "sk-wrong" not in str(caught.value)
 
 
 async def test_the_limit_is_sent_in_the_field_that_it_knows(connected: Callable[..., Client]) -> None:
