@@ -22,12 +22,13 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def remote_task(write_task: Callable[..., Path]) -> Callable[..., Path]:
-    """Writes a task that asks `explainer` and `judge` of the service `fake`."""
+    """Writes a task that asks `explainer` and `judge`, of which logprobs are known, of the service `fake`."""
 
     def write(**tables: Any) -> Path:
         explainer = [{"name": "a", "kind": "contexts", "model": EXPLAINER}]
         scorer = [{"name": "detection", "kind": "detection", "model": JUDGE, "batch": 10}]
-        return write_task(**{"explainer": explainer, "scorer": scorer, **tables})
+        known = {name: {"logprobs": True} for name in (EXPLAINER, JUDGE)}  # else a run begins with a probe
+        return write_task(**{"explainer": explainer, "scorer": scorer, "model": known, **tables})
 
     return write
 

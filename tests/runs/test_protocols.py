@@ -71,7 +71,10 @@ async def test_both_sdks_explain_and_score_with_probabilities_where_there_are_lo
 
 async def test_logprobs_and_seeds_are_asked_for_where_the_protocol_has_them(run: Callable[..., Any]) -> None:
     _, provider = await run()
-    judging = [request for request in provider.requests if "[explanation]" not in str(request.body)]
+    # the first request asks the model that nothing is known of whether it gives logprobs
+    probing, *rest = provider.requests
+    assert probing.body["logprobs"]
+    judging = [request for request in rest if "[explanation]" not in str(request.body)]
     assert judging
     for request in judging:
         chat = request.path.endswith("completions")

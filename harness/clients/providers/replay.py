@@ -21,7 +21,7 @@ from harness.errors import PermanentError, TaskError, UserError
 from harness.task import Frozen
 from harness.values import digest
 
-__all__ = ["ReplayClient", "ReplayProvider", "ReplaySettings"]
+__all__ = ["Recording", "ReplayClient", "ReplayProvider", "ReplaySettings"]
 
 
 class Recording(Protocol):
