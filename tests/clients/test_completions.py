@@ -170,6 +170,13 @@ def test_a_server_that_does_not_echo_every_token_with_a_logprob_is_an_error(text
         read(DIALECT, completion(text, logprobs), scoring("a b"))
 
 
+@pytest.mark.parametrize("generated", [0, 2])
+def test_a_wrong_count_of_generated_tokens_gives_no_other_tokens_logprobs(generated: int) -> None:
+    data = completion("x y z!", lists(["x", " y", " z", "!"], [0, 1, 3, 5]), generated)
+    with pytest.raises(MissingLogprobs, match="do not spell"):
+        read(DIALECT, data, scoring("x y z"))
+
+
 # vLLM
 
 

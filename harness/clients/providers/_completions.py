@@ -198,8 +198,17 @@ def _echoed(raw: msgspec.Raw | None, request: Request, text: str, generated: int
     edge = len(prefix) + shift
     spans = itertools.pairwise(starts[: count + 1])
     first = next((at for at, (start, end) in enumerate(spans) if start >= edge or end > edge), count)
+    if not _spell(tokens[first:count], plain(request.continuation or "")):
+        raise MissingLogprobs("the tokens that the server echoed do not spell the text that was sent")
     top = request.top_logprobs or 0
     return tuple(_token(lists, at, tokens[at], top) for at in range(first, count))
+
+
+def _spell(tokens: Sequence[str], text: str) -> bool:
+    """Whether tokens spell a text at their end; blanks aside, and where no token holds a part of a character only."""
+    if any(not token or "\ufffd" in token or _BYTES.fullmatch(token) for token in tokens):
+        return True
+    return "".join(tokens).replace(" ", "").endswith(text.replace(" ", ""))
 
 
 def _starts(lists: _Lists, tokens: Sequence[str]) -> list[int]:
