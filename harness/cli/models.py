@@ -139,14 +139,12 @@ async def _ping(client: Client, name: str, settings: Mapping[str, Any]) -> list[
 
 
 def _answered(reply: Reply, seconds: float, attempts: int) -> list[str]:
-    from harness.report.text import duration
-
     usage = reply.usage
     prompt = usage.input + usage.cache_read + usage.cache_write
     cost = "of unknown cost" if usage.cost is None else f"{usage.cost:.6f} dollars"
     return [
         _row("reply", reply.text.strip() or f"(empty: {reply.finish})"),
-        _row("took", f"{duration(seconds)}, {attempts} {'attempt' if attempts == 1 else 'attempts'}"),
+        _row("took", f"{seconds:.3f} s, {attempts} {'attempt' if attempts == 1 else 'attempts'}"),
         _row("tokens", f"{prompt:,} in, {usage.output:,} out ({usage.reasoning:,} of them reasoning), {cost}"),
         _row("with logprobs", _ANSWERS[bool(reply.logprobs)]),
         *([_row("answered by", reply.model)] if reply.model else []),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.table import Table
 
     from harness.runs.forecast import Forecast, Line, Range
@@ -46,7 +48,8 @@ def _print(made: Forecast) -> None:
     if made.lines:
         screen.print(_table(made))
     done = made.total.done
-    screen.print(Text(f"so far:     {_plain(done.calls, 'calls')}, {_plain(done.tokens, 'tokens')}, {_paid(made)}"))
+    paid = "dollars unknown" if done.dollars is None else f"{_money(done.dollars)} dollars"
+    screen.print(Text(f"so far:     {_short(done.calls)} calls, {_short(done.tokens)} tokens, {paid}"))
     screen.print(Text(f"to come:    {_sentence(made.total.calls, made.total.tokens, made.total.dollars)}"))
     screen.print(Text(f"in the end: {_sentence(*made.total.ending)}"))
     for note in made.notes:
@@ -59,49 +62,47 @@ def _table(made: Forecast) -> Table:
 
     from harness.report.text import count, visible
 
-    shown = Table(caption="to come, with 90 % intervals", caption_justify="left")
+    shown = Table(caption="done: calls so far; all else is to come, with 90 % intervals", caption_justify="left")
     for name in ("stage", "arm", "model"):
         shown.add_column(name, overflow="fold")
-    for name in ("calls so far", "calls", "tokens", "dollars"):
+    for name in ("done", "calls", "tokens", "dollars"):
         shown.add_column(name, justify="right")
     for line in made.lines:
-        ranges = _cell(line.calls), "free" if line.free else _cell(line.tokens), _dollar_cell(line)
-        cells = line.stage, line.arm, line.model, "–" if line.free else count(line.done.calls), *ranges
-        shown.add_row(*(Text(visible(cell)) for cell in cells))
+        words = line.stage, line.arm, line.model, "–" if line.free else count(line.done.calls)
+        shown.add_row(*(Text(visible(word)) for word in words), *(Text(cell) for cell in _cells(line)))
     return shown
 
 
-def _cell(found: Range) -> str:
-    from harness.report.text import count
-
-    exact = count(found.expected)
-    ends = count(found.low), count(found.high)
-    return exact if ends == (exact, exact) else f"{exact} [{ends[0]}, {ends[1]}]"
-
-
-def _dollar_cell(line: Line) -> str:
+def _cells(line: Line) -> list[str]:
+    """Calls, tokens and dollars, each with its interval below."""
     if line.free:
-        return "free"
-    return "unknown" if line.dollars is None else _money(line.dollars)
-
-
-def _money(found: Range) -> str:
-    # cents of small sums, too
-    digits = 2 if found.high >= 1 else 4
-    exact = f"{found.expected:.{digits}f}"
-    ends = f"{found.low:.{digits}f}", f"{found.high:.{digits}f}"
-    return exact if ends == (exact, exact) else f"{exact} [{ends[0]}, {ends[1]}]"
-
-
-def _plain(number: int, what: str) -> str:
-    return f"{number:,} {what}"
-
-
-def _paid(made: Forecast) -> str:
-    dollars = made.total.done.dollars
-    return "dollars unknown" if dollars is None else f"{dollars:.4f} dollars"
+        return [_span(line.calls, _short, "\n"), "free", "free"]
+    dollars = "unknown" if line.dollars is None else _span(line.dollars, _money, "\n")
+    return [_span(line.calls, _short, "\n"), _span(line.tokens, _short, "\n"), dollars]
 
 
 def _sentence(calls: Range, tokens: Range, dollars: Range | None) -> str:
-    paid = "dollars unknown" if dollars is None else f"{_money(dollars)} dollars"
-    return f"{_cell(calls)} calls, {_cell(tokens)} tokens, {paid}"
+    paid = "dollars unknown" if dollars is None else f"{_span(dollars, _money)} dollars"
+    return f"{_span(calls, _short)} calls, {_span(tokens, _short)} tokens, {paid}"
+
+
+def _span(found: Range, shown: Callable[[float], str], between: str = " ") -> str:
+    """An expected value with its interval, or alone where it is sure."""
+    exact, low, high = shown(found.expected), shown(found.low), shown(found.high)
+    return exact if low == exact == high else f"{exact}{between}[{low}, {high}]"
+
+
+def _short(number: float) -> str:
+    """A count to three digits, a small one in full."""
+    from harness.report.text import count
+
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= 10 * unit or (number >= unit and unit > 1e3):
+            scaled = number / unit
+            return f"{scaled:.{max(0, 2 - int(scaled >= 10) - int(scaled >= 100))}f}{letter}"
+    return count(number)
+
+
+def _money(dollars: float) -> str:
+    # of a sum below a dollar hundredths of a cent, too
+    return f"{dollars:.2f}" if dollars >= 1 else f"{dollars:.4f}"

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from harness.clients.prices import Price
 from harness.values import Usage
 
-__all__ = ["DRAWS", "Common", "Draws", "Failures", "Flow", "Heard", "Request", "common", "draw", "extent"]
+__all__ = ["DRAWS", "Coming", "Common", "Draws", "Failures", "Flow", "Heard", "common", "draw", "extent"]
 
 DRAWS = 4000
 
 Array = NDArray[np.float64]
 
-# Priors, each worth a few observations. Attempts that fail: half a one in so many.
-_FREE, _CHARGED, _AGAIN = 10.0, 25.0, 20.0
+# Priors, worth a few observations each: half a one in so many attempts fails at no charge, fails and is charged, and is
+# asked again.
+_FREE, _CHARGED, _AGAIN = 10.0, 25.0, 10.0
 # The spread that a few numbers are held for having at least: relative to their mean, worth so many observations.
 _WORTH = 3
 _SPREAD_OUTPUT, _SPREAD_RATIO = 0.5, 0.05
@@ -48,7 +49,7 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Coming:
     """One to come: `size` in bytes, and as in `rehearsal.Asked`; `most` in tokens and dollars."""
 
     latent: int | None
@@ -77,7 +78,7 @@ class Flow:
     model's other arms. `ratio` is the tokens of a byte as far as it is known from elsewhere.
     """
 
-    coming: Sequence[Request]
+    coming: Sequence[Coming]
     rehearsed: int
     others: int
     heard: Sequence[Heard]

@@ -17,7 +17,7 @@ from harness.clients.prices import Price, price_of
 from harness.clients.protocol import Client
 from harness.errors import StoreError
 from harness.runs.directory import JOURNAL
-from harness.runs.extrapolate import DRAWS, Common, Draws, Flow, Request, common, draw, extent
+from harness.runs.extrapolate import DRAWS, Coming, Common, Draws, Flow, common, draw, extent
 from harness.runs.forecast import Cost, Forecast, Line, Range
 from harness.runs.journal import Journal, StoredAttempt
 from harness.runs.probing import check_wants, probe
@@ -210,7 +210,7 @@ class _Planning:
             stage = self._arms[arm][0]
             kin = [k for k in taken.heard if k[1] == model and k[0] in self._arms and self._arms[k[0]][0] == stage]
             heard, borrowed = [one for k in kin for one in taken.heard[k]], True
-        requests = [_request(asked) for asked in coming]
+        requests = [_coming(asked) for asked in coming]
         return Flow(requests, rehearsed, others, heard, borrowed, taken.ratio(model), self._prices[model])
 
     def _drawn(self, key: Key, flow: Flow, shared: Common, generator: np.random.Generator) -> Draws:
@@ -259,9 +259,9 @@ def _in_vain(attempt: StoredAttempt) -> bool:
     return attempt.stage == "probe" and attempt.outcome in ("missing_logprobs", "bad_request")
 
 
-def _request(asked: Asked) -> Request:
+def _coming(asked: Asked) -> Coming:
     most = asked.most
-    return Request(asked.purpose.latent, asked.size, most.tokens, most.dollars, asked.max_tokens, asked.shortest)
+    return Coming(asked.purpose.latent, asked.size, most.tokens, most.dollars, asked.max_tokens, asked.shortest)
 
 
 def _range(drawn: np.ndarray) -> Range:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from harness.errors import StoreError
+from harness.examples.draw import draw as draw_examples
 from harness.runs.directory import JOURNAL
-from harness.runs.extrapolate import DRAWS, Failures, Flow, Heard, Request, common, draw, extent
+from harness.runs.extrapolate import DRAWS, Coming, Failures, Flow, Heard, common, draw, extent
 from harness.runs.forecast import Forecast, Range
 from harness.runs.journal import Journal
 from harness.runs.plan import aplan, plan
@@ -132,6 +133,44 @@ async def test_latents_that_are_not_rehearsed_are_taken_to_be_like_the_others(
     assert few.total.tokens.expected == pytest.approx(all_.total.tokens.expected, rel=0.1)
 
 
+async def test_few_latents_are_drawn_and_partners_of_theirs_are_not_counted_twice(
+    task: Callable[..., Task], point_at: Callable[[Any], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    def spy(coder: Any, index: int, *rest: Any, **named: Any) -> Any:
+        drawn.append(index)
+        return draw_examples(coder, index, *rest, **named)
+
+    monkeypatch.setattr("harness.runs.conductor.draw", spy)
+    async with FakeProvider() as provider:
+        point_at(provider)
+        made = await aplan(task(latents={"sample": 12, "min_examples": 20}), tmp_path / "run", sample=2)
+    # the two, and the one whose explanation the second of them is scored with
+    assert len(drawn) == 3
+    assert _requests(made)["explain"] == 12
+
+
+async def test_answered_requests_are_found_again_and_those_asked_again_expected(
+    task: Callable[..., Task], point_at: Callable[[Any], None], tmp_path: Path
+) -> None:
+    one = task(latents={"sample": 12, "min_examples": 20}, controls=["none"])
+    async with FakeProvider(faults=_empty_at_first) as provider:
+        point_at(provider)
+        await conduct(one, tmp_path / "run", limit=6)
+        made = await aplan(one, tmp_path / "run")
+    for line in made.lines:
+        assert line.heard == line.done.calls
+    # 24 questions about six latents, each to be put twice; the prior holds the expectation down a little
+    assert made.lines[-1].stage == "score"
+    assert made.lines[-1].calls.expected == pytest.approx(24 * 2, rel=0.2)
+    assert made.lines[-1].calls.high < 24 * 2 * 1.2
+
+
+def _empty_at_first(received: Received) -> Fault | None:
+    return None if received.body["messages"][-1]["content"].count("Reply with") else Fault("empty")
+
+
 async def test_a_refused_probe_is_remembered_and_the_replies_are_found_again(
     task: Callable[..., Task], point_at: Callable[[Any], None], tmp_path: Path
 ) -> None:
@@ -225,7 +264,7 @@ async def test_plan_works_where_a_loop_runs(write_task: Callable[..., Path], tmp
 
 
 def _flow(requests: int, heard: list[Heard], **changed: Any) -> Flow:
-    coming = [Request(number // 10, 4000, 4600, 0.01, 500, 5) for number in range(requests)]
+    coming = [Coming(number // 10, 4000, 4600, 0.01, 500, 5) for number in range(requests)]
     fields = {"rehearsed": max(requests // 10, 1), "others": 0, "borrowed": False, "ratio": None, "price": None}
     return Flow(coming, heard=heard, **{**fields, **changed})
 
@@ -255,7 +294,7 @@ def test_others_are_drawn_from_the_rehearsed_with_their_spread() -> None:
     assert requests.shape == (DRAWS,)
     assert (requests == 1000).all()
     assert (sizes == 4_000_000).all()
-    uneven = [Request(latent, 4000, 1, None, 1, 1) for latent in range(10) for _ in range(latent)]
+    uneven = [Coming(latent, 4000, 1, None, 1, 1) for latent in range(10) for _ in range(latent)]
     flow = Flow(uneven, 10, 90, [], borrowed=False, ratio=None, price=None)
     requests = extent(flow, generator)[0]
     assert requests.mean() == pytest.approx(450, rel=0.02)
