@@ -40,7 +40,24 @@ REPLIES = [
 ]
 ONES, ZEROS = ("1", "true", "yes"), ("0", "false", "no")
 # what joins into one token in the merging tokenizer, in order
-MERGES = "[ 1|[ 0|Ġ 1|Ġ 0|Ġ1 ,|Ġ0 ,|Ġ1 ]|Ġ0 ]|1 ,|0 ,|1 ]|0 ]|n o|Ġ no|y e|ye s".split("|")
+MERGES = [
+    "[ 1",
+    "[ 0",
+    "Ġ 1",
+    "Ġ 0",
+    "Ġ1 ,",
+    "Ġ0 ,",
+    "Ġ1 ]",
+    "Ġ0 ]",
+    "1 ,",
+    "0 ,",
+    "1 ]",
+    "0 ]",
+    "n o",
+    "Ġ no",
+    "y e",
+    "ye s",
+]
 
 
 @pytest.fixture(scope="module")
