@@ -21,6 +21,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
+        self.dropped: list[str] = []
         self.stepped = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
@@ -40,7 +41,9 @@ class Echo:
         for text in sorted(batch):
             self.stepped.set()
             self.go_on.wait(30)
-            if not left(text):
+            if left(text):
+                self.dropped.append(text)
+            else:
                 yield text, text.upper()
 
 
@@ -142,6 +145,7 @@ async def test_those_who_stay_get_their_answers_when_the_one_whose_job_it_is_lea
         assert echo.batches == [["own", "two", "six"]]
         echo.go_on.set()
     assert found == {"two": "TWO", "six": "SIX"}
+    assert echo.dropped == ["own"]
     assert batches._line == {}
 
 

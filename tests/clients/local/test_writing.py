@@ -12,6 +12,9 @@ import torch
 from tokenizers import Tokenizer
 
 from harness.clients import Client, Reply, Request
+from harness.clients.local.asked import Asked, How
+from harness.clients.local.causal import Causal
+from harness.clients.local.place import find_place
 from harness.errors import BadRequest, ContextTooLong
 from harness.questions.messages import Message, Tool
 
@@ -155,6 +158,25 @@ async def test_a_stop_string_cuts_the_text_and_the_tokens_after_it(local: Callab
     assert cut.finish == "stop"
     assert cut.text == whole.text.partition(stop)[0]
     assert [token.token for token in cut.logprobs or ()] == pieces[:3]
+    cut = await client.generate(writing("The teams meet", 12, top_logprobs=0, stop=(pieces[3],)))
+    assert [token.token for token in cut.logprobs or ()] == pieces[:3]
+
+
+def test_a_draft_whose_caller_left_gets_no_further_token(folders: dict[str, Path]) -> None:
+    model = Causal(find_place(str(folders["subject"]), None, Path()), "float32", "cpu")
+    how = How("local/subject", chat=False, context=None, rows=4, room=10**6)
+    gone, stays = (model.writing.prepare(Asked(writing("The teams meet", 10), how)) for _ in range(2))
+    looks: list[object] = []
+
+    def left(draft: object) -> bool:
+        looks.append(draft)
+        return draft is gone and looks.count(gone) == 3
+
+    [(done, _)] = model.writing.work([gone, stays], left)
+    assert done is stays
+    assert gone.finish is None
+    # it went out of the batch at the third look, the other was looked at after every token but its last
+    assert (looks.count(gone), looks.count(stays)) == (3, 9)
 
 
 async def test_characters_of_several_tokens_join_up(local: Callable[..., Client], plain_logprobs: Plain) -> None:
