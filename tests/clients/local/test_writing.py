@@ -165,7 +165,7 @@ async def test_a_stop_string_cuts_the_text_and_the_tokens_after_it(local: Callab
 def test_a_draft_whose_caller_left_gets_no_further_token(folders: dict[str, Path]) -> None:
     model = Causal(find_place(str(folders["subject"]), None, Path()), "float32", "cpu")
     how = How("local/subject", chat=False, context=None, rows=4, room=10**6)
-    gone, stays = (model.writing.prepare(Asked(writing("The teams meet", 10), how)) for _ in range(2))
+    gone, stays = (model.writing.prepare(Asked(writing("The teams meet", 6), how)) for _ in range(2))
     looks: list[object] = []
 
     def left(draft: object) -> bool:
@@ -176,7 +176,7 @@ def test_a_draft_whose_caller_left_gets_no_further_token(folders: dict[str, Path
     assert done is stays
     assert gone.finish is None
     # it went out of the batch at the third look, the other was looked at after every token but its last
-    assert (looks.count(gone), looks.count(stays)) == (3, 9)
+    assert (looks.count(gone), looks.count(stays)) == (3, 5)
 
 
 async def test_characters_of_several_tokens_join_up(local: Callable[..., Client], plain_logprobs: Plain) -> None:
