@@ -16,24 +16,25 @@ from harness.testing.rate import Rate, RetryForm
 from harness.testing.server import FakeProvider
 from harness.testing.tokens import TOKENS
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 
 def main() -> None:
     """Serve until interrupted, or until standard input closes."""
-    parser = _parser()
-    arguments = parser.parse_args()
+    told = parser()
+    arguments = told.parse_args()
     try:
         provider = _provider(arguments)
     except ValueError as error:
-        parser.error(str(error))
+        told.error(str(error))
     try:
         asyncio.run(_serve(provider, until_eof=arguments.until_eof))
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Its options."""
     told = "Serves OpenAI's and Anthropic's protocols on this machine, with limits, a bill and faults."
     parser = argparse.ArgumentParser(prog="python -m harness.testing.server", description=told)
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")

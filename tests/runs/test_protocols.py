@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.load import Run, load
+from harness.analysis.tables import score_table
 from harness.runs.running import conduct
 from harness.task import load_task
 from harness.testing import FakeProvider
@@ -69,6 +70,18 @@ async def test_both_sdks_explain_and_score_with_probabilities_where_there_are_lo
     assert np.mean([metrics["balanced_accuracy"] for metrics in none["metrics"]]) < 0.7
 
 
+async def test_explainers_from_two_protocols_end_in_one_table(run: Callable[..., Any]) -> None:
+    loaded, _ = await run()
+    for scorer in ("detection-chat", "detection-messages"):
+        table = score_table(loaded.scores(), "balanced_accuracy", scorer)
+        real = [arm for arm in table.ranked() if arm.control is None]
+        assert {arm.explainer for arm in real} == {"chat", "messages"}
+        # asked about the same latents, and as they explain alike they score alike
+        first, second = table.pair(*real)
+        assert len(first) == len(table.latents) == 4
+        np.testing.assert_array_equal(first, second)
+
+
 async def test_logprobs_and_seeds_are_asked_for_where_the_protocol_has_them(run: Callable[..., Any]) -> None:
     _, provider = await run()
     # the first request asks the model that nothing is known of whether it gives logprobs
@@ -85,8 +98,9 @@ async def test_logprobs_and_seeds_are_asked_for_where_the_protocol_has_them(run:
 
 async def test_usage_is_the_sum_of_what_the_provider_counted(run: Callable[..., Any]) -> None:
     loaded, provider = await run()
-    assert loaded.usage().requests == len(provider.requests)
-    total = loaded.usage()
+    attempts = loaded.ledger()
+    assert len(attempts) == len(provider.requests) == provider.bill.generations
+    assert attempts["output"].sum() == provider.bill.output > 0
+    assert (attempts["input"] + attempts["cache_read"]).sum() == provider.bill.input + provider.bill.cache_read > 0
     stored = [reply.reply.usage for reply in loaded.journal.replies()]
-    assert total.output == sum(usage.output for usage in stored) > 0
-    assert total.input == sum(usage.input for usage in stored) > 0
+    assert sum(usage.output for usage in stored) == provider.bill.output
