@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SpendingLine", "attempt_frame", "spending"]
 
+_TOLD = tuple(field.name for field in fields(StoredAttempt) if field.name != "id")
 _STAGES = ("probe", "explain", "score", "")
 
 
@@ -63,16 +64,15 @@ def attempt_frame(journal: Journal) -> pd.DataFrame:
     names = _Names(journal)
     rows = [
         {
-            "request": attempt.id[:24],
+            "request": attempt.request,
             "stage": attempt.stage,
             "coder": names.described(attempt).get("coder"),
-            **{field.name: getattr(attempt, field.name) for field in fields(attempt) if field.name != "id"},
+            **{name: getattr(attempt, name) for name in _TOLD},
             "arm": names.of(attempt),
         }
         for attempt in journal.attempts()
     ]
-    columns = ["request", "stage", "coder", *(field.name for field in fields(StoredAttempt) if field.name != "id")]
-    return pd.DataFrame(rows, columns=list(dict.fromkeys(columns)))
+    return pd.DataFrame(rows, columns=list(dict.fromkeys(("request", "stage", "coder", *_TOLD))))
 
 
 class _Names:
@@ -105,7 +105,7 @@ def _line(stage: str, arm: str, model: str, attempts: Iterable[StoredAttempt]) -
         stage=stage,
         arm=arm,
         model=model,
-        requests=len({attempt.id[:24] for attempt in found}),
+        requests=len({attempt.request for attempt in found}),
         attempts=len(found),
         failed=dict(Counter(a.outcome for a in found if a.outcome not in (None, "ok"))),
         unknown=sum(attempt.outcome is None for attempt in found),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import random
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
 from harness.clients.purpose import Purpose
 from harness.values import Usage
 
-__all__ = ["Amount", "Attempt", "Ledger", "total_tokens"]
+__all__ = ["Amount", "Attempt", "Ledger", "new_id", "total_tokens"]
+
+
+# seeded by the system, apart from any seed of a task
+_chance = random.Random()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +33,13 @@ class Amount:
 class Attempt:
     """One sending of a request.
 
-    `id` is 32 hex digits: the first 24 of the request's key, and 8 that tell its attempts apart. `reserved` is an upper
-    bound of what it can cost.
+    `id` is 32 hex digits that are no other attempt's anywhere, and that of a later one comes later: rows that are
+    written one after the other lie beside one another. `request` is the request's key, `reserved` an upper bound of
+    what it can cost.
     """
 
     id: str
+    request: str
     model: str
     purpose: Purpose
     reserved: Amount
@@ -51,6 +59,11 @@ class Ledger(Protocol):
         told, and `seconds` how long it took.
         """
         ...
+
+
+def new_id() -> str:
+    """An id for an attempt: the time in milliseconds since 1970, and chance."""
+    return f"{time.time_ns() // 1_000_000:012x}{_chance.getrandbits(80):020x}"
 
 
 def total_tokens(usage: Usage) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from dataclasses import replace
 
 from harness.clients.budget import Budget
 from harness.clients.layer import Layer
-from harness.clients.ledger import Amount, Attempt, Ledger, total_tokens
+from harness.clients.ledger import Amount, Attempt, Ledger, new_id, total_tokens
 from harness.clients.prices import Price
 from harness.clients.protocol import Client, Reply, Request
 from harness.clients.purpose import purpose
@@ -58,7 +57,7 @@ class Metering(Layer):
         wire = self.wire(request)
         bound = at_most(wire, request, self._price)
         await self._budget.reserve(bound)
-        attempt = Attempt(wire.key(request.sample)[:24] + os.urandom(4).hex(), self.name, purpose(), bound)
+        attempt = Attempt(new_id(), wire.key(request.sample), self.name, purpose(), bound)
         charged = _NOTHING
         try:
             await self._reserve(attempt)

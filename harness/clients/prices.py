@@ -17,7 +17,7 @@ from harness.errors import TaskError
 from harness.task import Frozen, validated
 from harness.values import Usage
 
-__all__ = ["VARIABLE", "Price", "price_of", "sourced_price"]
+__all__ = ["VARIABLE", "Price", "Rates", "price_of", "sourced_price"]
 
 VARIABLE = "LATENT_HARNESS_PRICES"
 

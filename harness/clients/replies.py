@@ -72,11 +72,26 @@ def request_key(client: Client, request: Request) -> str:
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """A request in flight and how many wait for it."""
+    """A request in flight and how many wait for it.
 
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    `answered` once there is a reply to keep: then only its commit may end. `left` once nobody waits any more.
+    """
+
     sharers: int = 0
-    task: asyncio.Task[Reply] | None = None
+    answered: bool = False
+    left: bool = False
+    task: asyncio.Task[Reply] = field(init=False)
+
+    def leave(self) -> None:
+        """End it, unless it has something to keep."""
+        self.left = True
+        if not self.answered:
+            self.task.cancel()
+
+    async def ended(self) -> None:
+        """Wait for its end, whoever is cancelled meanwhile."""
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([self.task])
 
 
 class Replies(Layer):
@@ -104,38 +119,34 @@ class Replies(Layer):
             if (kept := self._keeper.get(key)) is not None:
                 return kept
             call = self._calls.get(key)
-            if call is not None and call.scope.cancel_called:
+            if call is not None and call.left:
                 # its last sharer has left; it may still be about to keep a reply
-                await _ended(call)
+                await call.ended()
                 continue
             return await self._share(call or self._start(key, wire, request))
 
     async def aclose(self) -> None:
         """Cancel what is in flight, then close the client inside."""
         for call in list(self._calls.values()):
-            call.scope.cancel()
-            await _ended(call)
+            call.leave()
+            await call.ended()
         await super().aclose()
 
     def _start(self, key: str, wire: Wire, request: Request) -> _Call:
         call = self._calls[key] = _Call()
         # anyio's task groups end their tasks with the caller; this one has to outlive it for the other sharers
         call.task = asyncio.create_task(self._run(call, key, wire, request))
+        # not at the end of the task's own code, which a task that is cancelled early never begins
+        call.task.add_done_callback(lambda _: self._calls.pop(key, None))
         return call
 
     async def _run(self, call: _Call, key: str, wire: Wire, request: Request) -> Reply:
-        try:
-            with call.scope:
-                reply = await self._client.generate(request)
-                with anyio.CancelScope(shield=True):
-                    await self._keeper.keep(key, wire, reply)
-                return reply
-            raise asyncio.CancelledError  # the scope swallowed its own cancellation
-        finally:
-            del self._calls[key]
+        reply = await self._client.generate(request)
+        call.answered = True
+        await self._keeper.keep(key, wire, reply)
+        return reply
 
     async def _share(self, call: _Call) -> Reply:
-        assert call.task is not None
         call.sharers += 1
         try:
             return await asyncio.shield(call.task)
@@ -145,11 +156,5 @@ class Replies(Layer):
         finally:
             call.sharers -= 1
             if call.sharers == 0 and not call.task.done():
-                call.scope.cancel()
-                await _ended(call)
-
-
-async def _ended(call: _Call) -> None:
-    assert call.task is not None
-    with anyio.CancelScope(shield=True):
-        await asyncio.wait([call.task])
+                call.leave()
+                await call.ended()

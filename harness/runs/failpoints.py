@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
@@ -22,10 +23,17 @@ _lock = threading.Lock()
 
 def passing(point: str) -> None:
     """Say that a point is passed; kills this process if the environment asks for it."""
-    name, _, count = os.environ.get(VARIABLE, "").partition(":")
+    name, count = _wanted()
     if name != point:
         return
     with _lock:
         _passed[point] += 1
-        if _passed[point] == int(count or 1):
+        if _passed[point] == count:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+@functools.cache
+def _wanted() -> tuple[str, int]:
+    """The point to be killed at, and how often it has to be passed; read once, for points are passed all the time."""
+    name, _, count = os.environ.get(VARIABLE, "").partition(":")
+    return name, int(count or 1)

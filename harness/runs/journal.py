@@ -81,12 +81,13 @@ class TaskRecord:
 class StoredAttempt:
     """One sending of a request.
 
-    `id` begins with the 24 hex digits that the request's key begins with, `arm` is the beginning of the arm's digest
-    (empty: none). `outcome` is `ok`, the kind of error, or None where it was never learned. `tokens` and `dollars` are
-    what it counts with: an upper bound until, and unless, the provider tells. `seconds` is how long it took.
+    `request` is the beginning of the request's key, `arm` that of the arm's digest (empty: none), 24 hex digits each.
+    `outcome` is `ok`, the kind of error, or None where it was never learned. `tokens` and `dollars` are what it counts
+    with: an upper bound until, and unless, the provider tells. `seconds` is how long it took.
     """
 
     id: str
+    request: str
     stage: str
     arm: str
     latent: int | None
@@ -159,12 +160,9 @@ class Journal:
         about, reserved = attempt.purpose, attempt.reserved
         # of an arm's digest the beginning: a row is written for every request
         arm = bytes.fromhex(about.arm)[:_PREFIX]
-        row = [bytes.fromhex(attempt.id), about.stage, arm, about.latent, attempt.model, reserved.tokens]
-        statement = (
-            "INSERT INTO attempts (id, stage, arm, latent, model, tokens, dollars, created) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-        )
-        await self._commit([(statement, [*row, reserved.dollars, time.time()])])
+        request = bytes.fromhex(attempt.request)[:_PREFIX]
+        row = [bytes.fromhex(attempt.id), request, about.stage, arm, about.latent, attempt.model, reserved.tokens]
+        await self._commit([(_RESERVE, [*row, reserved.dollars, time.time()])])
         passing("intent-written")
 
     def settle(self, attempt: Attempt, outcome: str, charged: Amount, usage: Usage | None, seconds: float) -> None:
@@ -172,12 +170,8 @@ class Journal:
         parts = [None] * 5
         if usage is not None:
             parts = [usage.input, usage.cache_read, usage.cache_write, usage.output, usage.reasoning]
-        statement = (
-            "UPDATE attempts SET outcome = ?, tokens = ?, dollars = ?, input = ?, cache_read = ?, cache_write = ?, "
-            "output = ?, reasoning = ?, seconds = ? WHERE id = ?"
-        )
         row = [outcome, charged.tokens, charged.dollars, *parts, seconds, bytes.fromhex(attempt.id)]
-        self._queue.put(([(statement, row)], None))
+        self._queue.put(([(_SETTLE, row)], None))
 
     def spent(self) -> Amount:
         """What all attempts so far count with: tokens and dollars, those of unknown outcome in full.
@@ -188,9 +182,9 @@ class Journal:
         return Amount(tokens or 0, dollars or 0.0)
 
     def attempts(self) -> Iterator[StoredAttempt]:
-        """Every attempt, in the order of their ids."""
+        """Every attempt, the oldest first."""
         for row in self._reading.execute(_ATTEMPT + " ORDER BY id"):
-            yield StoredAttempt(row[0].hex(), row[1], row[2].hex(), *row[3:])
+            yield StoredAttempt(row[0].hex(), row[1].hex(), row[2], row[3].hex(), *row[4:])
 
     # units
 
@@ -307,8 +301,16 @@ _PREFIX = 12
 _KEY = 32
 
 _ATTEMPT = (
-    "SELECT id, stage, arm, latent, model, outcome, tokens, dollars, input, cache_read, cache_write, output, "
+    "SELECT id, request, stage, arm, latent, model, outcome, tokens, dollars, input, cache_read, cache_write, output, "
     "reasoning, seconds, created FROM attempts"
+)
+_RESERVE = (
+    "INSERT INTO attempts (id, request, stage, arm, latent, model, tokens, dollars, created) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_SETTLE = (
+    "UPDATE attempts SET outcome = ?, tokens = ?, dollars = ?, input = ?, cache_read = ?, cache_write = ?, "
+    "output = ?, reasoning = ?, seconds = ? WHERE id = ?"
 )
 _REPLY = "SELECT key, wire, reply, logprobs FROM replies"
 _UNIT = "SELECT key, arm, latent, status, pending, result, verdicts, replies FROM units"

@@ -14,9 +14,9 @@ SCHEMA = 2
 
 _ATTEMPTS = """
 CREATE TABLE attempts (
-    id BLOB PRIMARY KEY, stage TEXT NOT NULL, arm BLOB NOT NULL, latent INTEGER, model TEXT NOT NULL, outcome TEXT,
-    tokens INTEGER NOT NULL, dollars REAL, input INTEGER, cache_read INTEGER, cache_write INTEGER, output INTEGER,
-    reasoning INTEGER, seconds REAL, created REAL NOT NULL
+    id BLOB PRIMARY KEY, request BLOB NOT NULL, stage TEXT NOT NULL, arm BLOB NOT NULL, latent INTEGER,
+    model TEXT NOT NULL, outcome TEXT, tokens INTEGER NOT NULL, dollars REAL, input INTEGER, cache_read INTEGER,
+    cache_write INTEGER, output INTEGER, reasoning INTEGER, seconds REAL, created REAL NOT NULL
 ) WITHOUT ROWID;
 """
 _TABLES = f"""
@@ -37,8 +37,8 @@ CREATE INDEX units_of_arm ON units (arm, latent);
 _FROM_1 = f"""
 ALTER TABLE replies ADD COLUMN logprobs BLOB;
 {_ATTEMPTS}
-INSERT INTO attempts SELECT substr(key, 1, 16), '', x'', NULL, '', NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    created FROM intents;
+INSERT INTO attempts SELECT substr(key, 1, 16), substr(key, 1, 12), '', x'', NULL, '', NULL, 0, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, created FROM intents;
 DROP TABLE intents;
 """
 

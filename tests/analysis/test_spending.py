@@ -25,9 +25,8 @@ ARMS = {
 @pytest.fixture
 async def journal(tmp_path: Path) -> Journal:
     def attempt(request: int, number: int, stage: str, arm: str, latent: int | None = 3) -> Attempt:
-        return Attempt(
-            digest(request)[:24] + f"{number:08x}", "openai/m", Purpose(stage, arm, latent), Amount(900, 0.9)
-        )
+        about = Purpose(stage, arm, latent)
+        return Attempt(f"{request:016x}{number:016x}", digest(request), "openai/m", about, Amount(900, 0.9))
 
     async with Journal(tmp_path / "j") as writing:
         await writing.begin(TaskRecord(1, "d", {}), ARMS)
@@ -45,10 +44,10 @@ async def journal(tmp_path: Path) -> Journal:
         late = attempt(4, 0, "explain", EXPLAINING)
         await writing.reserve(late)
         writing.settle(late, "timed_out", Amount(900, 0.9), None, 60.0)
-        free = Attempt(digest(5)[:32], "openai-api/lab/m", Purpose("score", ELSEWHERE, 3), Amount(50, None))
+        free = Attempt(f"{5:032x}", digest(5), "openai-api/lab/m", Purpose("score", ELSEWHERE, 3), Amount(50, None))
         await writing.reserve(free)
         writing.settle(free, "ok", Amount(9, None), Usage(input=8, output=1, requests=1), 0.5)
-        await writing.reserve(Attempt(digest(6)[:32], "openai/m", Purpose("probe"), Amount(20, 0.0)))
+        await writing.reserve(Attempt(f"{6:032x}", digest(6), "openai/m", Purpose("probe"), Amount(20, 0.0)))
     return Journal(tmp_path / "j")
 
 

@@ -138,7 +138,7 @@ async def test_attempts_of_one_request_are_told_apart_and_booked_for_whom_they_a
             group.start_soon(client.generate, ask())
             group.start_soon(client.generate, ask())
     assert len({attempt.id for attempt in booked}) == 2
-    assert len({attempt.id[:24] for attempt in booked}) == 1
+    assert len({attempt.request for attempt in booked}) == 1
     assert {attempt.purpose for attempt in booked} == {about}
     assert {len(attempt.id) for attempt in booked} == {32}
 

@@ -131,7 +131,7 @@ async def weathered(
                 await client.aclose()
         attempts = list(Journal(path).attempts())
         kept = {reply.key for reply in Journal(path).replies()}
-        by_request = Counter(attempt.id[:24] for attempt in attempts)
+        by_request = Counter(attempt.request for attempt in attempts)
         # the same number of attempts on both sides, for each request and in all
         assert len(attempts) == len(provider.requests)
         assert all(attempt.outcome is not None for attempt in attempts)
@@ -262,7 +262,7 @@ async def test_nothing_committed_is_asked_for_again_however_often_the_harness_di
             committed = set(kept.values())
         attempts = list(Journal(path).attempts())
         # every request that arrived was written down before it was sent; a few were written down and never sent
-        sent, written = Counter(request.digest for request in provider.requests), Counter(a.id[:24] for a in attempts)
+        sent, written = Counter(request.digest for request in provider.requests), Counter(a.request for a in attempts)
         for key, body in kept.items():
             assert written[key[:24]] >= sent[body]
         unknown = sum(attempt.outcome is None for attempt in attempts)

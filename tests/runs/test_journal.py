@@ -91,7 +91,7 @@ async def test_the_first_reply_of_a_request_stays(tmp_path: Path) -> None:
 
 def _attempt(number: int, dollars: float | None = 0.5) -> Attempt:
     about = Purpose("score", _key("arm"), number)
-    return Attempt(_key("request", number)[:32], "openai/m", about, Amount(1000, dollars))
+    return Attempt(f"{number:032x}", _key("request", number), "openai/m", about, Amount(1000, dollars))
 
 
 async def test_an_attempt_counts_in_full_until_it_is_settled(tmp_path: Path) -> None:
@@ -108,6 +108,7 @@ async def test_an_attempt_counts_in_full_until_it_is_settled(tmp_path: Path) -> 
     found = {attempt.latent: attempt for attempt in again.attempts()}
     assert [found[number].outcome for number in range(4)] == ["ok", "rate_limited", "timed_out", None]
     first = found[0]
+    assert first.request == _key("request", 0)[:24]
     assert (first.stage, first.arm, first.model) == ("score", _key("arm")[:24], "openai/m")
     assert (first.input, first.cache_read, first.cache_write, first.output, first.reasoning) == (5, 3, 1, 2, 1)
     assert (first.tokens, first.dollars, first.seconds) == (11, 0.25, 1.5)
@@ -335,9 +336,7 @@ asyncio.run(main())
     [("intent-written:3", 1, 2, 2), ("reply-received:3", 1, 2, 2), ("reply-committed:3", 1, 3, 2),
      ("unit-committed:3", 0, 3, 3)],
 )  # fmt: skip
-def test_a_kill_leaves_what_was_committed(
-    tmp_path: Path, point: str, unsettled: int, replies: int, units: int
-) -> None:
+def test_a_kill_leaves_what_was_committed(tmp_path: Path, point: str, unsettled: int, replies: int, units: int) -> None:
     code = KILLED.format(tests=str(Path(__file__).parent), path=str(tmp_path / "j"))
     environment = {**os.environ, "LATENT_HARNESS_FAILPOINT": point}
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)

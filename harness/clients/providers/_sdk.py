@@ -6,11 +6,9 @@ because the SDKs' own parsing costs many times more (16.9 ms a reply with 220 to
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 import json
 import os
-import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -31,10 +29,8 @@ from harness.errors import ClientError, MissingKey, MissingLogprobs, TaskError
 from harness.task import Frozen
 from harness.values import digest
 
-__all__ = ["Dialect", "Endpoint", "SDKClient", "SDKSettings", "endpoint", "joined", "keyless", "plain", "transport"]
+__all__ = ["Dialect", "Endpoint", "SDKClient", "SDKSettings", "endpoint", "joined", "keyless", "plain"]
 
-# Generous: with hundreds of requests a busy event loop reaches a new connection late, and 5 s gave storms of retries.
-_CONNECT = 60.0
 # keys of the body that this package decides, or that would change the shape of the reply
 _RESERVED = ("echo", "messages", "model", "n", "prompt", "stream", "system")
 # while clients are made that send nothing
@@ -226,7 +222,8 @@ class SDKClient:
     async def _send(self, request: Request) -> Reply | ClientError:
         wire = self.wire(request)
         try:
-            response = await self._connection.post(wire.path, cast_to=httpx2.Response, content=wire.body)
+            # the whole address, for the SDK takes its time to join two halves
+            response = await self._connection.post(wire.url + wire.path, cast_to=httpx2.Response, content=wire.body)
         except Exception as error:  # whatever it is may hold the key, so none passes as it is
             return self._translator.raised(error)
         return self._read(response, request)
@@ -296,24 +293,6 @@ def endpoint(
     if not key.isascii() or not key.isprintable() or " " in key:
         raise MissingKey(f"{variable} holds characters that no API key has (blanks, line breaks or non-ASCII ones)")
     return Endpoint(url, key)
-
-
-def transport(sdk: Any, settings: SDKSettings, limit: int) -> dict[str, Any]:
-    """Arguments of an SDK's client: aiohttp connections for `limit` requests at once, no retries, no redirects.
-
-    The SDKs' default transport looks at every connection for every request and collapses beyond a hundred. A redirect
-    could carry the key to another host.
-    """
-    timeout = httpx2.Timeout(settings.timeout, connect=_CONNECT, pool=_CONNECT)
-    limits = httpx2.Limits(max_connections=limit, max_keepalive_connections=limit)
-    client = sdk.DefaultAioHttpClient(limits=limits, timeout=timeout, follow_redirects=False, verify=_tls())
-    return {"max_retries": 0, "timeout": timeout, "http_client": client}
-
-
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    """Reading the system's certificates takes longer than all else about a client; all share them."""
-    return httpx2.create_ssl_context()
 
 
 def plain(text: str) -> str:

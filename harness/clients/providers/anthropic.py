@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from harness.clients.protocol import Capabilities
 from harness.clients.providers._messages import MessagesDialect
-from harness.clients.providers._sdk import SDKClient, SDKSettings, endpoint, transport
+from harness.clients.providers._sdk import SDKClient, SDKSettings, endpoint
+from harness.clients.providers._transport import transport
 
 __all__ = ["AnthropicProvider", "AnthropicSettings"]
 
@@ -51,7 +52,7 @@ class AnthropicProvider:
             api_key=where.key,
             base_url=where.base_url,
             open_telemetry=False,
-            **transport(anthropic, settings, settings.requests or _CONNECTIONS),
+            **transport(anthropic, settings.timeout, settings.requests or _CONNECTIONS),
         )
         dialect = MessagesDialect(model, capabilities, settings.extra, settings.cache)
         return SDKClient(name, dialect, where, connection, settings.requests)
