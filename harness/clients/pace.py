@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 __all__ = ["Bucket", "LearnedPace"]
 
 _NOTHING = 1e-9  # so little lacking is a rounding error
 
 _BELOW = 0.97  # requests are paced a little below the rate that was found
 # A rate is told from at least so many requests. Any fewer, and the count goes on to the next refusal.
-_FEWEST = 8
+_FEWEST = 3
+_KEPT = 8  # measurements: the more, the less does chance decide; the fewer, the sooner a lower rate is followed
+# where nearly as much as the pace went through, it was not the pace that was refused
+_NEARLY = 0.97
 _DROP = 0.8  # what went well for a while is not lowered by more than this at once
+_SHORTEST_WAIT = 1.0  # shorter ones are the rest of a longer time, and tell no rate
 # The pace grows once in so many seconds' worth of requests that had to wait for it, and not after fewer than ten.
 _STEP = 1.0
 _STEP_REQUESTS = 10
@@ -60,9 +66,10 @@ class LearnedPace:
     """The rate of a provider that does not tell it, from its refusals.
 
     A provider that refuses has nothing left at that moment, so between two refusals it let through what it had filled
-    up with since: those requests divided by the time between are its rate, or less than its rate where it was full
-    for part of that time. What is found at the first refusal, when it may have been full to begin with, is a bound
-    from above. Requests are paced just below what was found, and the pace grows for as long as nothing is refused.
+    up with since. Those requests divided by the time between are its rate, or less than its rate where it was full
+    for part of that time; the greatest of the newest few is nearest. What is found at the first refusal, when it may
+    have been full to begin with, is a bound from above. Requests are paced just below what was found, and the pace
+    grows for as long as nothing is refused.
 
     Requests are numbered in the order of sending. Times are those of sending too, for a refusal comes back much sooner
     than a reply. `bucket` is None until a refusal told something; `found` is whether a rate was found, not a bound.
@@ -79,6 +86,9 @@ class LearnedPace:
         self._clean = 0
         self._steps = 0
         self._growth = _GROWTH
+        # the newest rates found, and how many were let through at once after a wait
+        self._rates: deque[float] = deque(maxlen=_KEPT)
+        self._bursts: deque[float] = deque(maxlen=_KEPT)
 
     def rested(self, number: int, now: float) -> None:
         """Nothing was sent for a while after request `number`, so the provider may be full."""
@@ -101,66 +111,64 @@ class LearnedPace:
             if self.bucket is not None:
                 self.bucket.take(-1.0, now)
 
-    def refused(self, number: int, sent: float, newest: int, opened: float, guess: float | None) -> None:
-        """The provider begins to refuse, with request `number` that was sent at `sent`.
+    def refused(
+        self, number: int, sent: float, newest: int, opened: float, *, wait: float, guess: float | None
+    ) -> None:
+        """The provider begins to refuse, with request `number` that was sent at `sent`, and asks to wait.
 
         `newest` is the number of the newest request, `opened` when requests were last let through after a refusal, and
-        `guess` the pace to go on with where nothing can be told.
+        `guess` the pace to go on with where nothing can be told. However often it refuses, the pace stays at one
+        request for each such wait: a provider may refuse for reasons that no pace takes away.
         """
         admitted, seconds = number - self._number - 1 - self._refused, sent - self._sent
-        self._clean = 0
-        if admitted < _FEWEST or seconds <= 0:
-            self._refused += 1
-            self._slow(guess, sent)
-        else:
-            self._measured(admitted, seconds, closed=max(0.0, opened - self._sent), sent=sent)
+        in_doubt = False
+        if seconds > 0 and admitted >= _FEWEST:
+            in_doubt = not self._maybe_full and opened - self._sent > seconds / 2
+            self._measured(admitted, admitted / seconds, sent, mostly_closed=in_doubt)
             self._count_from(number, sent, maybe_full=False)
-        self._steps = 0
+        else:
+            self._refused += 1
+            self._guessed(guess, sent)
+        self._clean = self._steps = 0
+        self._growth = _GROWTH_IN_DOUBT if in_doubt else _GROWTH
         if self.bucket is not None:
+            self.bucket.rate = max(self.bucket.rate, _BELOW / max(wait, _SHORTEST_WAIT))
             # the provider was empty then, and what was sent since it has let through as far as is known yet
             self.bucket.begin(float(number - newest), sent)
 
     def _count_from(self, number: int, sent: float, *, maybe_full: bool) -> None:
         self._number, self._sent, self._refused, self._maybe_full = number, sent, 0, maybe_full
 
-    def _slow(self, guess: float | None, now: float) -> None:
-        if self.bucket is not None:
-            self.bucket.rate *= _DROP
-        elif guess is not None:
-            self.bucket = Bucket(guess, 1.0, 0.0, now)
-
-    def _measured(self, admitted: int, seconds: float, *, closed: float, sent: float) -> None:
-        found = admitted / seconds
-        rate = _BELOW * found
-        least = max(1.0, _LEAST_BURST * rate)
-        if self._maybe_full:
-            # a bound from above, and not even that where the window was narrow for most of the time
-            if self.bucket is None:
-                self.bucket = Bucket(found, least, 0.0, sent)
-            else:
-                self.bucket.rate = max(self._proven(), min(found, self.bucket.rate))
-        elif closed > seconds / 2:
-            self._measured_after_closing(admitted, rate, sent)
-        elif self.bucket is None:
-            self.bucket = Bucket(rate, least, 0.0, sent)
-            self.found = True
-        else:
-            self.bucket.rate = max(rate, self._proven())
-            self._growth = _GROWTH
-            self.found = True
-
-    def _measured_after_closing(self, admitted: int, rate: float, sent: float) -> None:
-        """Most of the time no requests were let through: what went then shows how much the provider can be full of."""
-        burst = max(1.0, min(_BURST_BELOW * admitted, rate * _LONGEST_BURST))
-        if self.bucket is not None and self.found and admitted <= self.bucket.size:
-            # it was the burst that was too much, not the pace
-            self.bucket.size = burst
-            return
+    def _guessed(self, guess: float | None, now: float) -> None:
         if self.bucket is None:
-            self.bucket = Bucket(rate, burst, 0.0, sent)
-        self.bucket.rate, self.bucket.size = rate, burst
-        # it may have been full for part of the time
-        self._growth = _GROWTH_IN_DOUBT
+            if guess is not None:
+                self.bucket = Bucket(guess, 1.0, 0.0, now)
+        elif not self.found:
+            self.bucket.rate *= _DROP
+
+    def _measured(self, admitted: int, found: float, now: float, *, mostly_closed: bool) -> None:
+        """So many a second were let through, most of them at once after a wait if it was mostly closed."""
+        if self._maybe_full:
+            # a bound from above
+            if self.bucket is None:
+                self.bucket = Bucket(found, max(1.0, _LEAST_BURST * found), 0.0, now)
+            else:
+                self.bucket.rate = max(min(found, self.bucket.rate), self._proven())
+            return
+        self._rates.append(found)
+        if mostly_closed:
+            self._bursts.append(_BURST_BELOW * admitted)
+        # none of them is above what the provider can, so the greatest is nearest
+        found = max(self._rates)
+        rate = _BELOW * found
+        if self.bucket is None:
+            self.bucket = Bucket(rate, max(1.0, _LEAST_BURST * rate), 0.0, now)
+        elif not self.found:
+            self.bucket.rate = rate if mostly_closed else max(rate, self._proven())
+        elif found < _NEARLY * self.bucket.rate:
+            self.bucket.rate = max(rate, self._proven())
+        if self._bursts:
+            self.bucket.size = max(1.0, min(max(self._bursts), self.bucket.rate * _LONGEST_BURST))
         self.found = True
 
     def _proven(self) -> float:

@@ -18,6 +18,7 @@ _IDLE = 1.0  # seconds without any request, after which a provider may have fill
 # seconds that a refusal closes for where the provider does not say: doubled for each that no reply came between
 _COOLDOWN = 1.0
 _LONGEST_COOLDOWN = 30.0
+_DOUBLINGS = 30  # beyond them the power would overflow in the end
 # The window is never narrower than so many times what the pace keeps in flight: the pace is what holds back then.
 _ROOM = 1.25
 _NARROWEST = 4.0
@@ -188,19 +189,21 @@ class Throttle:
             self._input_share = _corrected(self._input_share, outcome.input, flight.input)
             self._output_share = _corrected(self._output_share, outcome.output, flight.output)
 
-    def _refused(self, number: int, flight: _Flight, now: float, wait: float | None) -> None:
-        if flight.episode == self._episode:
+    def _refused(self, number: int, flight: _Flight, now: float, asked: float | None) -> None:
+        begins = flight.episode == self._episode
+        self._unanswered += begins
+        wait = asked
+        if wait is None:
+            wait = min(_LONGEST_COOLDOWN, _COOLDOWN * 2.0 ** min(self._unanswered - 1, _DOUBLINGS))
+        if begins:
             self._episode += 1
-            self._unanswered += 1
             self.window.cut(len(self.flights) + 1)
             guess = self.window.limit / self._latency if self._latency else None
-            self.learned.refused(number, flight.sent, self._number, self.closed_until, guess)
+            self.learned.refused(number, flight.sent, self._number, self.closed_until, wait=wait, guess=guess)
             if self.learned.found and self.learned.bucket is not None and self._latency:
                 self.window.widen(max(_NARROWEST, _ROOM * self.learned.bucket.rate * self._latency))
         else:
             self.learned.refused_too(number, now)
-        if wait is None:
-            wait = min(_LONGEST_COOLDOWN, _COOLDOWN * 2.0 ** min(self._unanswered - 1, 30))
         self.closed_until = max(self.closed_until, now + wait)
 
     def _unsend(self, flight: _Flight, now: float) -> None:

@@ -29,6 +29,7 @@ class Simulated(MockClient):
 
     It says to come back after whole seconds, or nothing where `hint` is false. With `headers` it tells that limit.
     Where it has only so many `places`, a request takes one for all of its latency and is refused at once without one.
+    `noise` is the share of requests that it refuses at once for no reason.
     """
 
     clock: VirtualClock
@@ -37,6 +38,7 @@ class Simulated(MockClient):
     hint: bool = True
     headers: int = 0
     places: int = 1_000_000
+    noise: float = 0.0
     heard: Callable[[Mapping[str, str]], None] | None = None
     refused: int = 0
     answered: int = 0
@@ -50,7 +52,7 @@ class Simulated(MockClient):
         self._level = self.rate
 
     async def generate(self, request: Request) -> Reply:
-        if self._inside >= self.places:
+        if self._inside >= self.places or random.random() < self.noise:
             raise self._refusal()
         self._inside += 1
         self.peak = max(self.peak, self._inside)
@@ -88,14 +90,18 @@ class Simulated(MockClient):
         }
 
 
-async def run(provider: Simulated, requests: int, ask: Ask, most: int = 500, per_minute: float | None = None) -> float:
-    """Want all at once; the seconds until the last reply."""
+def layered(provider: Simulated, most: int = 500, per_minute: float | None = None) -> Retry:
     clock = provider.clock
     limits = Limits(most, sleep=clock.sleep, clock=clock)
     gate = limits.gate("account", "model", requests_per_minute=per_minute)
-    client = Retry(
-        Limit(provider, gate, limits.breaker("account"), clock=clock), RetryPolicy(), sleep=clock.sleep, clock=clock
-    )
+    limit = Limit(provider, gate, limits.breaker("account"), clock=clock)
+    return Retry(limit, RetryPolicy(), sleep=clock.sleep, clock=clock)
+
+
+async def run(provider: Simulated, requests: int, ask: Ask, most: int = 500, per_minute: float | None = None) -> float:
+    """Want all at once; the seconds until the last reply."""
+    clock = provider.clock
+    client = layered(provider, most, per_minute)
     async with anyio.create_task_group() as outer:
         outer.start_soon(clock.run)
         async with anyio.create_task_group() as group:
@@ -193,3 +199,31 @@ def test_the_time_before_the_first_request_counts_for_nothing() -> None:
         throttle.done(ticket, 1e6 + number / 10 + 0.05, Outcome("replied"))
     throttle.done(throttle.send(1e6 + 4), 1e6 + 4, Outcome("refused", 0.01))
     assert throttle.wait(1e6 + 4.02) < 1
+
+
+async def test_refusals_for_no_reason_of_rate_do_not_slow_a_run_to_nothing(ask: Ask, clock: VirtualClock) -> None:
+    provider = Simulated(clock, 1_000_000, 0.5, noise=0.05)
+    seconds = await run(provider, 1_000, ask)
+    assert provider.answered == 1_000
+    # all wait for a second after each refusal, so 20 a second would be the most, and a pace that fell with each of
+    # them would soon be at one a second
+    assert 1_000 / seconds >= 2.5
+
+
+async def test_what_is_refused_is_tried_before_what_is_new(ask: Ask, clock: VirtualClock) -> None:
+    provider = Simulated(clock, 2, 0.05)
+    client = layered(provider)
+    finished: list[int] = []
+
+    async def one(number: int) -> None:
+        await client.generate(ask(str(number)))
+        finished.append(number)
+
+    async with anyio.create_task_group() as outer:
+        outer.start_soon(clock.run)
+        async with anyio.create_task_group() as group:
+            for number in range(200):
+                group.start_soon(one, number)
+        outer.cancel_scope.cancel()
+    # the first 32 were sent at once and nearly all refused
+    assert max(finished.index(number) for number in range(32)) < 60
