@@ -1,15 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from harness.clients import Limits, MemoryKeeper, Request, RetryPolicy, assemble
+from harness.clients import Limits, MemoryKeeper, Reply, Request, RetryPolicy, assemble
+from harness.clients.draining import Draining
 from harness.clients.limit import Breaker, Gate, Limit
 from harness.clients.retry import Retry
-from harness.errors import AccountError, AuthenticationFailed, Drained, QuotaExhausted, RateLimited
+from harness.errors import AccountError, AuthenticationFailed, Drained, Overloaded, QuotaExhausted, RateLimited
 from harness.testing import MockClient, VirtualClock
 from harness.testing.mock import Output
 
@@ -191,6 +192,105 @@ async def test_once_the_run_stops_nobody_sits_out_a_wait(ask: Ask) -> None:
             stopping = True
     assert failed == 5
     assert len(mock.requests) <= 5
+
+
+async def test_a_run_without_a_reply_says_what_it_waited_for(ask: Ask, clock: VirtualClock) -> None:
+    limits = Limits(sleep=clock.sleep, clock=clock)
+    mock = MockClient(Overloaded("https://host answered 500: broken", status=500))
+    limit = Limit(mock, limits.gate("account", "gpt"), limits.breaker("account"))
+    client = Retry(limit, RetryPolicy(attempts=100, patience=1e6), sleep=clock.sleep, clock=clock, jitter=lambda: 1.0)
+    async with anyio.create_task_group() as group:
+        group.start_soon(clock.run)
+        await clock.sleep(5_000.0)  # nothing is wanted yet
+        group.start_soon(client.generate, ask())
+        told = await limits.starved(900.0)
+        group.cancel_scope.cancel()
+    assert 5_900.0 <= clock() <= 5_910.0
+    assert told == (
+        "no reply came in 15 minutes, with requests waiting: gpt: 0 in flight, 0 in the queue, 1 to be tried again; "
+        "the last error: https://host answered 500: broken"
+    )
+
+
+async def test_a_reply_now_and_then_is_no_starvation(ask: Ask, clock: VirtualClock) -> None:
+    limits = Limits(sleep=clock.sleep, clock=clock)
+
+    async def answer(_: Request) -> str:
+        await clock.sleep(600.0)
+        return "ok"
+
+    client = Limit(MockClient(answer), limits.gate("account", "gpt", 1), limits.breaker("account"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(clock.run)
+        for number in range(5):
+            group.start_soon(client.generate, ask(str(number)))
+        starved: list[str] = []
+
+        async def watch() -> None:
+            starved.append(await limits.starved(900.0))
+
+        group.start_soon(watch)
+        await clock.sleep(10_000.0)
+        group.cancel_scope.cancel()
+    assert starved == []
+    assert limits.last_success == 3_000.0
+    assert limits.waiting() == []
+
+
+class Telling(MockClient):
+    """Tells headers, as clients of an SDK do."""
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        super().__init__()
+        self.heard: Callable[[Mapping[str, str]], None] | None = None
+        self._headers = headers
+
+    async def generate(self, request: Request) -> Reply:
+        reply = await super().generate(request)
+        if self.heard is not None:
+            self.heard(self._headers)
+        return reply
+
+
+async def test_headers_of_a_provider_below_other_layers_are_heard(ask: Ask, clock: VirtualClock) -> None:
+    gate = Gate(500, sleep=clock.sleep, clock=clock)
+    told = {"x-ratelimit-limit-tokens": "60000", "x-ratelimit-remaining-tokens": "100", "server": "x"}
+    client = Limit(Draining(Telling(told), lambda: False), gate, Breaker(), clock=clock)
+    assert not gate.counts_tokens
+    await client.generate(ask())
+    assert gate.counts_tokens
+    assert clock() == 0.0
+    # some 60 tokens remain after this one; the next needs more than that
+    await _all(Retry(client), [ask("x" * 700), ask("x" * 700)], clock)
+    assert clock() > 0.05
+
+
+async def test_an_overloaded_server_is_sent_less_at_once(ask: Ask, clock: VirtualClock) -> None:
+    inside = peak = 0
+    failing = True
+
+    async def answer(_: Request) -> Output:
+        nonlocal inside, peak
+        inside += 1
+        peak = max(peak, inside)
+        await clock.sleep(1.0)
+        inside -= 1
+        return Overloaded("x", status=529) if failing else "ok"
+
+    gate = Gate(32, sleep=clock.sleep, clock=clock)
+    client = Retry(Limit(MockClient(answer), gate, Breaker()), RetryPolicy(attempts=20), sleep=clock.sleep, clock=clock)
+    async with anyio.create_task_group() as outer:
+        outer.start_soon(clock.run)
+        async with anyio.create_task_group() as group:
+            for number in range(200):
+                group.start_soon(client.generate, ask(str(number)))
+            await clock.sleep(1.5)
+            assert peak == 32
+            peak = 0
+            await clock.sleep(2.0)
+            assert peak <= 16
+            failing = False
+        outer.cancel_scope.cancel()
 
 
 async def _all(client: Retry, requests: list[Request], clock: VirtualClock) -> None:

@@ -6,7 +6,8 @@ import anyio
 import pytest
 
 from harness.clients import Request, RetryPolicy
-from harness.clients.retry import Retry
+from harness.clients.limit import tried
+from harness.clients.retry import Retry, RetryDecision, decide
 from harness.errors import (
     AuthenticationFailed,
     BadRequest,
@@ -149,3 +150,45 @@ async def test_a_cancelled_back_off_ends_at_once(ask: Ask) -> None:
         await Retry(mock).generate(ask())
     assert scope.cancelled_caught
     assert len(mock.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "decision"),
+    [
+        (RateLimited("x", retry_after=3.0), RetryDecision(again=True, kind="rate limit", wait=3.0)),
+        (Overloaded("x"), RetryDecision(again=True, kind="transient")),
+        (TimedOut("x", retry_after=1.0), RetryDecision(again=True, kind="transient", wait=1.0)),
+        (QuotaExhausted("x", status=429), RetryDecision(again=False, kind="quota")),
+        (Refused("x"), RetryDecision(again=False, kind="permanent")),
+    ],
+)
+def test_an_error_is_decided_on_by_its_kind(error: ClientError, decision: RetryDecision) -> None:
+    assert decide(error) == decision
+
+
+async def test_how_often_a_request_was_tried_is_known_below_and_forgotten_after(ask: Ask) -> None:
+    seen: list[int] = []
+
+    def answer(_: Request) -> str | Overloaded:
+        seen.append(tried.get())
+        return "yes" if len(seen) in (3, 4) else Overloaded("x")
+
+    client = Retry(MockClient(answer), sleep=Slept().sleep)
+    await client.generate(ask())
+    assert tried.get() == 0
+    await client.generate(ask())
+    assert seen == [0, 1, 1, 0]
+
+
+async def test_patience_begins_with_the_first_failure(ask: Ask, clock: VirtualClock) -> None:
+    answers: list[str | RateLimited] = [RateLimited("x", retry_after=50.0), "yes"]
+
+    async def answer(_: Request) -> str | RateLimited:
+        await clock.sleep(1_000.0)  # in a queue, say
+        return answers.pop(0)
+
+    client = Retry(MockClient(answer), RetryPolicy(patience=100.0), sleep=clock.sleep, clock=clock)
+    async with anyio.create_task_group() as group:
+        group.start_soon(clock.run)
+        assert (await client.generate(ask())).text == "yes"
+        group.cancel_scope.cancel()
