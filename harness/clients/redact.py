@@ -36,7 +36,7 @@ _LOGGERS = (
     "asyncio",
 )
 # how JSON may hide an ASCII character
-_ESCAPED = b"\\u00"
+_ESCAPED = re.compile(rb"\\u00[2-7]")
 # "sk-ab***yz" and the like, as providers write a key that they mask themselves
 _MASKED = re.compile(r"[\w-]{0,99}[*•…]{3,}[\w-]{0,99}|[\w-]{1,99}\.{3,}[\w-]{0,99}")
 
@@ -86,11 +86,13 @@ class Redactor:
         if self.found("\0".join(_strings(reply))):
             return True
         raw = reply.logprobs
-        if isinstance(raw, RawLogprobs) and _ESCAPED not in raw.raw:
+        if not self._probes or raw is None:
+            return False
+        if isinstance(raw, RawLogprobs) and _ESCAPED.search(raw.raw) is None:
             # what its tokens spell is the text, searched above
             return any(probe in raw.raw for probe in self._byte_probes)
-        alternatives = "\0".join(text for item in raw or () for text, _ in item.top)
-        return self.found(alternatives) or self.found("".join(item.token for item in raw or ()))
+        alternatives = "\0".join(text for item in raw for text, _ in item.top)
+        return self.found(alternatives) or self.found("".join(item.token for item in raw))
 
     def _hidden(self, text: str) -> bytearray:
         """For each character, whether it belongs to the key."""

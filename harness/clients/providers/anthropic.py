@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from harness.clients.protocol import Capabilities
 from harness.clients.providers._messages import MessagesDialect
 from harness.clients.providers._sdk import SDKClient, SDKSettings, endpoint
-from harness.clients.providers._transport import transport
 
 __all__ = ["AnthropicProvider", "AnthropicSettings"]
 
@@ -47,12 +46,14 @@ class AnthropicProvider:
         # only now: the import takes seconds, and a missing key need not wait for it
         import anthropic
 
+        from harness.clients.providers._transport import transport
+
         # its tracing is off: it costs a quarter of a call's time and writes errors to spans
         connection = anthropic.AsyncAnthropic(
             api_key=where.key,
             base_url=where.base_url,
             open_telemetry=False,
-            **transport(anthropic, settings.timeout, settings.requests or _CONNECTIONS),
+            **transport(settings.timeout, settings.requests or _CONNECTIONS),
         )
         dialect = MessagesDialect(model, capabilities, settings.extra, settings.cache)
         return SDKClient(name, dialect, where, connection, settings.requests)

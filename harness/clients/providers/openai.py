@@ -13,7 +13,6 @@ from harness.clients.protocol import Capabilities
 from harness.clients.providers._chat import ChatDialect
 from harness.clients.providers._completions import CompletionsDialect
 from harness.clients.providers._sdk import Dialect, Endpoint, SDKClient, SDKSettings, endpoint
-from harness.clients.providers._transport import transport
 
 __all__ = ["OpenAIProvider", "OpenAISettings", "compatible_client", "openai_client"]
 
@@ -80,6 +79,8 @@ def openai_client(name: str, dialect: Dialect, where: Endpoint, settings: SDKSet
     # only now: the import takes seconds
     import openai
 
-    options = transport(openai, settings.timeout, settings.requests or _CONNECTIONS)
+    from harness.clients.providers._transport import transport
+
+    options = transport(settings.timeout, settings.requests or _CONNECTIONS)
     connection = openai.AsyncOpenAI(api_key=where.key, base_url=where.base_url, **options)
     return SDKClient(name, dialect, where, connection, settings.requests)
