@@ -5,7 +5,7 @@
 A fake provider in a process of its own answers each request after 50 ms. Prompts of some 4 kB are sent, each its own,
 500 at once: through connect and assemble with a journal on disk (every reply committed), through the same SDK's bare
 `client.post` (nothing parsed), through its `chat.completions.create`, and through aiohttp; then again with the logprobs
-of 11 and of 220 tokens. The ways take turns within a round, in an order that turns too; CPU seconds are the system's
+of 11 and of 220 tokens. The process looks for reference cycles as rarely as `harness run` does, for all ways alike. The ways take turns within a round, in an order that turns too; CPU seconds are the system's
 (`getrusage`, all threads), ratios are taken within a round, and what is told is the median over the rounds. Added
 latency is what a request takes beyond the 50 ms, at 200 requests a second. The last line is JSON.
 """
@@ -31,6 +31,7 @@ import httpx2
 import numpy as np
 import openai
 
+from harness.cli.memory import collect_rarely
 from harness.clients import Client, Limits, Price, Request, RunBudget, assemble, connect
 from harness.questions.messages import Message
 from harness.runs.journal import Journal
@@ -261,6 +262,8 @@ def main() -> None:
     parser.add_argument("--folder", help="where journals go; a temporary folder if not given")
     given = parser.parse_args()
     rounds = []
+    # as `harness run` does; it helps every way
+    collect_rarely()
     with tempfile.TemporaryDirectory(dir=given.folder) as folder, _Servers() as urls:
         given.folder = folder
         for turn in range(given.rounds):

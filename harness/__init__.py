@@ -1,6 +1,7 @@
 """latent-harness: explains in words what the latents of sparse autoencoders do, and measures how good the words are.
 
 Run a task:                 harness.run("demo"), or await harness.arun("demo")
+See what it would cost:     harness.plan("demo").table()
 Read what came out:         harness.load("runs/demo").explanations(), .scores(), .verdicts(), .summary()
 Build a task in Python:     harness.load_task("demo", ["latents.sample=5"])
 """
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     from harness.api import run as run
     from harness.errors import HarnessError as HarnessError
     from harness.errors import UserError as UserError
+    from harness.runs.plan import plan as plan
     from harness.store import Store as Store
     from harness.task import Task as Task
     from harness.task import load_task as load_task
 
-__all__ = ["HarnessError", "Run", "Store", "Task", "UserError", "arun", "load", "load_task", "run"]
+__all__ = ["HarnessError", "Run", "Store", "Task", "UserError", "arun", "load", "load_task", "plan", "run"]
 
 # name -> module: imported when first used, so that `import harness` costs next to nothing
 _PUBLIC = {
@@ -33,6 +35,7 @@ _PUBLIC = {
     "arun": "harness.api",
     "load": "harness.analysis.load",
     "load_task": "harness.task",
+    "plan": "harness.runs.plan",
     "run": "harness.api",
 }
 

@@ -26,6 +26,7 @@ HarnessError
 │       ├── Refused           the provider declined to answer
 │       └── RunEnding         nothing more can be asked; stops the run, which can be resumed
 │           ├── OverBudget    it might cost more than may still be spent
+│           ├── Starved       no reply came for too long
 │           └── AccountError  no request of this account can succeed
 │               ├── AuthenticationFailed
 │               └── QuotaExhausted
@@ -59,6 +60,7 @@ __all__ = [
     "RunEnding",
     "RunError",
     "RunStopped",
+    "Starved",
     "StoreError",
     "SubjectError",
     "TaskError",
@@ -210,6 +212,10 @@ class RunEnding(PermanentError):
 
 class OverBudget(RunEnding):
     """The request might cost more than may still be spent; it was not sent."""
+
+
+class Starved(RunEnding):
+    """Replies were wanted, and none came for longer than anybody's patience."""
 
 
 class AccountError(RunEnding):

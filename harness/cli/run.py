@@ -25,6 +25,7 @@ def run(
     import asyncio
 
     from harness.api import finished
+    from harness.cli.memory import collect_rarely
     from harness.cli.show import Display, print_results
     from harness.runs.running import Outcome, conduct, default_directory
     from harness.runs.stop import Stop, on_signals
@@ -38,6 +39,7 @@ def run(
         with on_signals(stop):
             return await conduct(loaded, directory, limit=limit, retry_failed=retry_failed, progress=display, stop=stop)
 
+    collect_rarely()
     with Display() as display:
         outcome = asyncio.run(work())
     if outcome.interrupted and not outcome.statuses:

@@ -87,7 +87,8 @@ def assemble(
     sending = Metering(sending, keeper, budget or RunBudget(), price)
     if isinstance(client, Remote):
         limits = limits or Limits()
-        gate = limits.gate(client.account, client.model, client.requests)
+        rates = [getattr(client, name, None) for name in ("requests_per_minute", "tokens_per_minute")]
+        gate = limits.gate(client.account, client.model, client.requests, *rates)
         sending = Retry(Limit(sending, gate, limits.breaker(client.account), stopping), policy, sleep=pausing(stopping))
     return Replies(sending, keeper)
 

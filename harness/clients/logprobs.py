@@ -40,18 +40,28 @@ class RawLogprobs(Sequence[TokenLogprob]):
     Looking at it raises MissingLogprobs where it is valid JSON and no list of tokens with logprobs.
     """
 
-    def __init__(self, raw: bytes) -> None:
-        self.raw = raw
+    def __init__(self, raw: bytes | msgspec.Raw) -> None:
+        self._raw = memoryview(raw)
+
+    @property
+    def raw(self) -> bytes:
+        """The JSON."""
+        return bytes(self._raw)
+
+    @property
+    def view(self) -> memoryview:
+        """The JSON, not copied: it may be a part of a larger reply."""
+        return self._raw
 
     @property
     def filled(self) -> bool:
         """Whether there is at least one token, without reading on."""
-        return _FILLED.search(self.raw, 0, 1000) is not None
+        return _FILLED.search(self._raw, 0, 1000) is not None
 
     @cached_property
     def _tokens(self) -> tuple[TokenLogprob, ...]:
         try:
-            content = _DECODER.decode(self.raw).content
+            content = _DECODER.decode(self._raw).content
         except msgspec.DecodeError as error:
             raise MissingLogprobs(f"the reply's logprobs cannot be read: {error}") from error
         return tuple(_token(item) for item in content or ())

@@ -101,9 +101,9 @@ def at_most(wire: Wire, request: Request, price: Price | None) -> Amount:
     templates add, and as many generated tokens as are allowed; all at the highest price that may apply.
     """
     prompt = len(wire.body) + _PER_MESSAGE * len(request.messages) + _PER_REQUEST
-    if price is None:
-        return Amount(prompt + request.max_tokens, None)
-    return price.most(prompt, request.max_tokens)
+    # servers that tell the logprobs of a given text generate a token after it
+    reply = request.max_tokens if request.continuation is None else 1
+    return Amount(prompt + reply, None) if price is None else price.most(prompt, reply)
 
 
 def _kind(error: ClientError) -> str:

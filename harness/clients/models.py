@@ -12,7 +12,10 @@ from harness.clients.protocol import Capabilities, Client, Learner
 __all__ = ["Models"]
 
 # settings that change how a model is reached and not what it answers
-_REACHING = ("requests", "requests_per_minute", "tokens_per_minute", "timeout", "key_variable", "price", "cache")
+_REACHING = (
+    "batch", "batch_tokens", "cache", "device", "key_variable", "price", "requests", "requests_per_minute", "threads",
+    "timeout", "tokens_per_minute",
+)  # fmt: skip
 
 
 class Models:

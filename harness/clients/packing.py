@@ -34,10 +34,10 @@ def pack(value: Any) -> bytes:
     return pack_json(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
-def pack_json(text: bytes) -> bytes:
+def pack_json(text: bytes | memoryview) -> bytes:
     """JSON that is written already, compressed where that pays."""
     if len(text) < _SMALL:
-        return text
+        return bytes(text)
     if (compressor := getattr(_compressors, "own", None)) is None:
         compressor = _compressors.own = zstd.ZstdCompressor(_LEVEL)
     return compressor.compress(text, compressor.FLUSH_FRAME)

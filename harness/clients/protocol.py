@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from harness.clients.wire import Wire
@@ -13,7 +15,7 @@ from harness.questions.kinds import Question
 from harness.questions.messages import Message, Tool, ToolCall
 from harness.values import TokenLogprob, Usage
 
-__all__ = ["Capabilities", "Client", "FinishReason", "Learner", "Provider", "Remote", "Reply", "Request"]
+__all__ = ["Capabilities", "Client", "Embedder", "FinishReason", "Learner", "Provider", "Remote", "Reply", "Request"]
 
 FinishReason = Literal["stop", "length", "refusal", "calls"]
 
@@ -121,12 +123,26 @@ class Remote(Client, Protocol):
     """A client that sends requests to an account somewhere: its requests are limited and retried.
 
     `account` stands for base URL and key without telling the key, `model` is the provider's name of the model, and
-    `requests` how many may be under way at once, None for the run's own limit.
+    `requests` how many may be under way at once, None for the run's own limit. It may have `requests_per_minute` and
+    `tokens_per_minute`, limits to keep, and `heard`, a function that it calls with the headers of every answer.
     """
 
     account: str
     model: str
     requests: int | None
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A client whose capabilities say `embeddings`."""
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """One vector for each text: `[texts, width]`.
+
+        Raises:
+            ClientError: there are none.
+        """
+        ...
 
 
 @runtime_checkable

@@ -67,7 +67,7 @@ def pack_reply(reply: Reply) -> tuple[bytes, bytes | None]:
     """A reply as blobs: all of it but logprobs that are JSON as received, and these."""
     if not isinstance(reply.logprobs, RawLogprobs):
         return pack(reply_to_data(reply)), None
-    return pack(reply_to_data(replace(reply, logprobs=None))), pack_json(reply.logprobs.raw)
+    return pack(reply_to_data(replace(reply, logprobs=None))), pack_json(reply.logprobs.view)
 
 
 def unpack_reply(blob: bytes, logprobs: bytes | None) -> Reply:

@@ -86,6 +86,10 @@ class Conductor:
         if self._mistake is not None:
             raise self._mistake
 
+    def end(self, error: RunEnding) -> None:
+        """Ask nothing new from here on."""
+        self._note(error)
+
     async def _worker(self, work: Iterator[Latent]) -> None:
         for latent in work:
             if self.draining:

@@ -13,8 +13,9 @@ from typing import Any
 import anyio
 
 from harness.clients import Client, Limits, RunBudget, assemble, price_of
+from harness.clients.lag import watch_loop
 from harness.clients.models import Models
-from harness.errors import ClientError, RunStopped, StoreError, TaskError
+from harness.errors import ClientError, RunStopped, Starved, StoreError, TaskError
 from harness.runs.conductor import Conductor
 from harness.runs.directory import JOURNAL, freeze, held
 from harness.runs.journal import Journal
@@ -104,11 +105,25 @@ async def conduct(
             progress.note(f"changed since the last run here: {line}")
         await journal.begin(record, _descriptions(plan))
         progress.begin(sum(map(len, latents.values())), _units(plan, latents), lambda: budget.spent)
-        await conductor.run()
+        await _watched(conductor, limits, task.limits.patience, progress)
         stopped = None if conductor.stopped_by is None else str(conductor.stopped_by)
         return Outcome(directory, dict(conductor.statuses), stopped, interrupted=stop.wished)
     # only a cancelled scope, left early, comes here
     return Outcome(directory, {}, interrupted=True)
+
+
+async def _watched(conductor: Conductor, limits: Limits, patience: float, progress: Progress) -> None:
+    """Conduct, warn when the event loop lags, and end the run when no reply has come for `patience` seconds."""
+    async with anyio.create_task_group() as group:
+
+        async def watch() -> None:
+            conductor.end(Starved(f"{await limits.starved(patience)}; limits.patience says how long to wait"))
+            group.cancel_scope.cancel()
+
+        group.start_soon(watch)
+        group.start_soon(watch_loop, progress.note)
+        await conductor.run()
+        group.cancel_scope.cancel()
 
 
 async def check(task: Task) -> None:

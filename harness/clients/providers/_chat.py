@@ -152,7 +152,7 @@ def sampled_logprobs(logprobs: msgspec.Raw | None, text: str) -> Sequence[TokenL
     Raises:
         MissingLogprobs: there are none.
     """
-    found = RawLogprobs(bytes(logprobs or b"null"))
+    found = RawLogprobs(logprobs or b"null")
     if found.filled:
         return found
     # A reply without tokens has no logprobs, and llama.cpp gives none where a reply ends within a character.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._errors import Translator
 from harness.clients.redact import Redactor, guard_logs, release_logs
 from harness.clients.wire import Wire
-from harness.errors import ClientError, MissingKey, MissingLogprobs, TaskError
+from harness.errors import ClientError, ContextTooLong, MissingKey, MissingLogprobs, TaskError
 from harness.task import Frozen
 from harness.values import digest
 
@@ -33,6 +33,8 @@ __all__ = ["Dialect", "Endpoint", "SDKClient", "SDKSettings", "endpoint", "joine
 
 # keys of the body that this package decides, or that would change the shape of the reply
 _RESERVED = ("echo", "messages", "model", "n", "prompt", "stream", "system")
+# of English a token is some 4 or 5 bytes: a text has hardly ever fewer tokens than this tells
+_BYTES_A_TOKEN = 6
 # while clients are made that send nothing
 _KEYLESS: ContextVar[bool] = ContextVar("_KEYLESS", default=False)
 
@@ -153,13 +155,17 @@ class SDKClient:
     """Asks one model through an official SDK."""
 
     def __init__(
-        self, name: str, dialect: Dialect, where: Endpoint, connection: Connection, requests: int | None
+        self, name: str, dialect: Dialect, where: Endpoint, connection: Connection, settings: SDKSettings
     ) -> None:
         self.name = name
         self.capabilities = dialect.capabilities
         self.account = where.account
         self.model = dialect.model
-        self.requests = requests
+        self.requests = settings.requests
+        self.requests_per_minute = settings.requests_per_minute
+        self.tokens_per_minute = settings.tokens_per_minute
+        # who is told the headers of every answer
+        self.heard: Callable[[Mapping[str, str]], None] | None = None
         self._dialect = dialect
         self._base_url = where.base_url
         self._connection = connection
@@ -193,6 +199,7 @@ class SDKClient:
                 raise self._missing("this model gives no logprobs of a given text, so nothing was sent", request)
         elif request.top_logprobs is not None and self.capabilities.logprobs is False:
             raise self._missing("this model gives no logprobs, so nothing was sent", request)
+        self._check_length(request)
         outcome = await self._send(request)
         # Raised here and not where the SDK's exception was caught: as its context that one would keep the response,
         # which may hold the key.
@@ -212,6 +219,26 @@ class SDKClient:
             error.model = self.name
             raise
 
+    def _tell(self, response: httpx2.Response | None) -> None:
+        if self.heard is not None and response is not None:
+            self.heard(response.headers)
+
+    def _check_length(self, request: Request) -> None:
+        """Refuse what is surely longer than the model's context; of what may fit the provider decides.
+
+        Raises:
+            ContextTooLong: the prompt does not fit.
+        """
+        if (context := self.capabilities.context) is None:
+            return
+        least = len(self.wire(request).body) // _BYTES_A_TOKEN + request.max_tokens
+        if least > context:
+            raise ContextTooLong(
+                f"the prompt and its reply take {least:,} tokens or more, and the context has {context:,}; show fewer "
+                "or shorter examples",
+                model=self.name,
+            )
+
     def _missing(self, what: str, request: Request) -> MissingLogprobs:
         if request.continuation is None:
             hint = f'if this model gives none, set logprobs = false in [model."{self.name}"]'
@@ -225,7 +252,9 @@ class SDKClient:
             # the whole address, for the SDK takes its time to join two halves
             response = await self._connection.post(wire.url + wire.path, cast_to=httpx2.Response, content=wire.body)
         except Exception as error:  # whatever it is may hold the key, so none passes as it is
+            self._tell(getattr(error, "response", None))
             return self._translator.raised(error)
+        self._tell(response)
         return self._read(response, request)
 
     def _read(self, response: httpx2.Response, request: Request) -> Reply | ClientError:

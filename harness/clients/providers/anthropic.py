@@ -56,4 +56,4 @@ class AnthropicProvider:
             **transport(settings.timeout, settings.requests or _CONNECTIONS),
         )
         dialect = MessagesDialect(model, capabilities, settings.extra, settings.cache)
-        return SDKClient(name, dialect, where, connection, settings.requests)
+        return SDKClient(name, dialect, where, connection, settings)

@@ -83,4 +83,4 @@ def openai_client(name: str, dialect: Dialect, where: Endpoint, settings: SDKSet
 
     options = transport(settings.timeout, settings.requests or _CONNECTIONS)
     connection = openai.AsyncOpenAI(api_key=where.key, base_url=where.base_url, **options)
-    return SDKClient(name, dialect, where, connection, settings.requests)
+    return SDKClient(name, dialect, where, connection, settings)
