@@ -16,8 +16,9 @@ _RESERVE = 0.02  # of what remains: it is old news when it gets here
 class HeardBucket(Bucket):
     """Starts as a limit for a minute, which most are, until the replies tell how soon what is used comes back.
 
-    A reply tells what was left when the provider took its request. What should have been left by this bucket is noted
-    as a mark when a request is sent, and the difference corrects what is left now.
+    A reply tells what was left when the provider took its request, or when it sent the reply: which of the two is not
+    known. What should have been left by this bucket is noted as a mark when a request is sent. The two readings give
+    two levels for now; a level between them may be right and is left alone, any other becomes the nearer of the two.
     """
 
     __slots__ = ("_corrected", "_fullest")
@@ -40,9 +41,11 @@ class HeardBucket(Bucket):
         if told.remaining >= self._fullest.remaining:
             self._fullest = told
         self.size = told.limit
-        error = _left(told) - (mark + self._corrected)
-        self._corrected += error
-        self.take(-error, now)
+        level, left = self.level(now), _left(told)
+        readings = (level + left - (mark + self._corrected), left)
+        change = min(max(level, min(readings)), max(readings)) - level
+        self._corrected += change
+        self.take(-change, now)
 
 
 def _left(told: HeardLimit) -> float:
