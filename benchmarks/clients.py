@@ -5,9 +5,10 @@
 A fake provider in a process of its own answers each request after 50 ms. Prompts of some 4 kB are sent, each its own,
 500 at once: through connect and assemble with a journal on disk (every reply committed), through the same SDK's bare
 `client.post` (nothing parsed), through its `chat.completions.create`, and through aiohttp; then again with the logprobs
-of 11 and of 220 tokens. The process looks for reference cycles as rarely as `harness run` does, for all ways alike. The ways take turns within a round, in an order that turns too; CPU seconds are the system's
-(`getrusage`, all threads), ratios are taken within a round, and what is told is the median over the rounds. Added
-latency is what a request takes beyond the 50 ms, at 200 requests a second. The last line is JSON.
+of 11 and of 220 tokens. The process looks for reference cycles as rarely as `harness run` does, for all ways alike. The
+ways take turns within a round, in an order that turns too; CPU seconds are the system's (`getrusage`, all threads),
+ratios are taken within a round, and what is told is the median over the rounds. Added latency is what a request takes
+beyond the 50 ms, at 200 requests a second. The last line is JSON.
 """
 
 from __future__ import annotations
