@@ -114,6 +114,7 @@ async def conduct(
 
 async def _watched(conductor: Conductor, limits: Limits, patience: float, progress: Progress) -> None:
     """Conduct, warn when the event loop lags, and end the run when no reply has come for `patience` seconds."""
+    failed: Exception | None = None
     async with anyio.create_task_group() as group:
 
         async def watch() -> None:
@@ -122,8 +123,13 @@ async def _watched(conductor: Conductor, limits: Limits, patience: float, progre
 
         group.start_soon(watch)
         group.start_soon(watch_loop, progress.note)
-        await conductor.run()
+        try:
+            await conductor.run()
+        except Exception as error:  # raised below: the group would make a group of errors of it
+            failed = error
         group.cancel_scope.cancel()
+    if failed is not None:
+        raise failed
 
 
 async def check(task: Task) -> None:

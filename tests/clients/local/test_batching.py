@@ -130,6 +130,7 @@ async def test_those_who_stay_get_their_answers_when_the_one_whose_job_it_is_lea
     echo.go_on.clear()
     batches: Batches[str, str, str] = Batches(thread, lambda: echo)
     found: dict[str, str] = {}
+    left = anyio.Event()
 
     async def one(text: str, scope: anyio.CancelScope) -> None:
         with scope:
