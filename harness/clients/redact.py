@@ -88,9 +88,11 @@ class Redactor:
         raw = reply.logprobs
         if not self._probes or raw is None:
             return False
-        if isinstance(raw, RawLogprobs) and _ESCAPED.search(raw.raw) is None:
-            # what its tokens spell is the text, searched above
-            return any(probe in raw.raw for probe in self._byte_probes)
+        if isinstance(raw, RawLogprobs):
+            content = raw.raw  # a copy, so once
+            if _ESCAPED.search(content) is None:
+                # what its tokens spell is the text, searched above
+                return any(probe in content for probe in self._byte_probes)
         alternatives = "\0".join(text for item in raw for text, _ in item.top)
         return self.found(alternatives) or self.found("".join(item.token for item in raw))
 
