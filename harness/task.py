@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.errors import TaskError
+from harness.overrides import override
 from harness.resources import folder
+from harness.validation import validated
 
 __all__ = [
     "CoderSettings",
@@ -33,14 +34,12 @@ __all__ = [
     "Task",
     "find_task",
     "load_task",
-    "validated",
 ]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
 Count = Annotated[int, Field(ge=1)]
 Rung = Literal["random"]
 Control = Literal["shuffled", "generic", "none"]
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class Frozen(BaseModel):
@@ -311,108 +310,9 @@ def load_task(name: str | Path, overrides: Sequence[str] = ()) -> Task:
         raise TaskError(f"{path}: not valid TOML: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"{path}: cannot be read: {error}") from error
-    for override in overrides:
-        _override(data, override)
+    for given in overrides:
+        override(data, given)
     for key in ("base", "source"):
         if key in data:
             raise TaskError(f"{path}: {key}: unknown key")
     return validated(Task, {**data, "base": path.parent.resolve(), "source": str(path)}, str(path))
-
-
-def validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
-    """A pydantic value, or a TaskError that names `where`, the key and what was expected."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise TaskError("; ".join(_sentence(where, model, data, item) for item in error.errors())) from error
-
-
-def _sentence(where: str, model: type[BaseModel], data: Mapping[str, Any], item: Any) -> str:
-    key = _key(data, item["loc"])
-    if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(item["loc"][-1]), _fields(model, item["loc"][:-1]), 1)
-        text = "unknown key" + (f"; did you mean {near[0]}?" if near else "")
-    elif item["type"] == "missing":
-        text = "is missing"
-    elif item["type"] == "value_error":
-        text = str(item["ctx"]["error"])
-    else:
-        value = repr(item["input"])
-        text = item["msg"][0].lower() + item["msg"][1:] + f", not {value if len(value) < 60 else value[:57] + '...'}"
-    return f"{where}: {key}: {text}" if key else f"{where}: {text}"
-
-
-def _key(data: Mapping[str, Any], location: Sequence[str | int]) -> str:
-    """A location as a user writes it: tables of an array by their name where they have one."""
-    parts: list[str] = []
-    node: Any = data
-    for step in location:
-        try:
-            node = node[step]
-        except (KeyError, IndexError, TypeError):
-            node = None
-        if isinstance(step, int):
-            name = node.get("name") if isinstance(node, Mapping) else None
-            parts.append(str(name) if name else str(step + 1))
-        elif not step.startswith("function-"):
-            parts.append(f'"{step}"' if "/" in step else step)
-    return ".".join(parts)
-
-
-def _fields(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """The keys that the table at a location may have."""
-    for step in location:
-        if isinstance(step, int):
-            continue
-        field = model.model_fields.get(step)
-        inner = _inner(field.annotation) if field else None
-        if inner is None:
-            return []
-        model = inner
-    return list(model.model_fields)
-
-
-def _inner(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for part in getattr(annotation, "__args__", ()):
-        if (found := _inner(part)) is not None:
-            return found
-    return None
-
-
-def _override(data: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    path = re.findall(r'"([^"]*)"|([^."]+)', key.strip())
-    steps = [quoted or plain for quoted, plain in path]
-    if not equals or not steps:
-        raise TaskError(f"--set {override}: write it as key=value, such as explainer.mini.model=openai/gpt-5")
-    node: Any = data
-    for depth, step in enumerate(steps[:-1]):
-        if isinstance(node, list):
-            node = _named(node, step, override)
-        elif isinstance(node, dict):
-            node = node.setdefault(step, {})
-        else:
-            raise TaskError(f"--set {override}: {'.'.join(steps[:depth])} is a value and has no keys")
-    if isinstance(node, list):
-        raise TaskError(f"--set {override}: name a key of the table, such as {'.'.join(steps)}.model")
-    if not isinstance(node, dict):
-        raise TaskError(f"--set {override}: {'.'.join(steps[:-1])} is a value and has no keys")
-    node[steps[-1]] = _value(text.strip())
-
-
-def _named(tables: list[Any], name: str, override: str) -> Any:
-    for table in tables:
-        if isinstance(table, dict) and table.get("name") == name:
-            return table
-    known = ", ".join(str(table.get("name")) for table in tables if isinstance(table, dict))
-    raise TaskError(f'--set {override}: nothing is named "{name}" there; there are: {known}')
-
-
-def _value(text: str) -> Any:
-    """A TOML value where the text is one, else the text itself."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text

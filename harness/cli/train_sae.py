@@ -33,7 +33,8 @@ def train_sae(
     from harness.report.text import duration
     from harness.subject.train import TrainingSettings
     from harness.subject.train import train_sae as train
-    from harness.task import CorpusSettings, validated
+    from harness.task import CorpusSettings
+    from harness.validation import validated
 
     source = {"path": corpus} if Path(corpus).exists() or Path(corpus).suffix else {"dataset": corpus}
     text = validated(CorpusSettings, {**source, "column": column, "tokens": tokens}, "train-sae")

@@ -16,7 +16,7 @@ from harness.clients.protocol import Capabilities, Client, Provider, Remote, Rep
 from harness.clients.replies import Keeper, MemoryKeeper, Replies, request_key
 from harness.clients.retry import Retry, RetryPolicy
 from harness.errors import UnknownKind
-from harness.task import validated
+from harness.validation import validated
 
 __all__ = [
     "Amount",

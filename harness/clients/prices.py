@@ -14,7 +14,8 @@ from pydantic import Field, model_validator
 
 from harness.clients.ledger import Amount
 from harness.errors import TaskError
-from harness.task import Frozen, validated
+from harness.task import Frozen
+from harness.validation import validated
 from harness.values import Usage
 
 __all__ = ["VARIABLE", "Price", "Rates", "price_of", "sourced_price"]

@@ -13,7 +13,7 @@ from harness.clients.models import Models
 from harness.errors import TaskError
 from harness.examples.draw import LatentExamples
 from harness.explainers.base import Explained
-from harness.task import validated
+from harness.validation import validated
 from harness.values import Explanation, Failure, digest
 
 __all__ = ["FromFile"]

@@ -16,7 +16,8 @@ from harness.clients.wants import Want
 from harness.errors import UserError
 from harness.explainers.base import Explainer
 from harness.scorers.base import Scorer
-from harness.task import ExplainerSettings, ScorerSettings, Task, validated
+from harness.task import ExplainerSettings, ScorerSettings, Task
+from harness.validation import validated
 from harness.values import Explanation, Latent, digest, seed_of
 
 __all__ = [
