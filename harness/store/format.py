@@ -39,8 +39,10 @@ class ManifestFrame(BaseModel):
     """What decides a store's content, known before anything is collected.
 
     `corpus` names the text and `collection` what bit-equality needs (batch shape, dtype, device, threads); both
-    are free-form. `bos` is the token id that each row starts with, whose activations are dropped. `versions` of
-    libraries are recorded and decide nothing.
+    are free-form. `bos` is the token id that each row starts with, whose activations are dropped. `sampling` says
+    whether the contexts are all of the text that was read, or were selected for what fires in them (published
+    records), so that nothing can be counted as a share of the text. `versions` of libraries are recorded and decide
+    nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +57,7 @@ class ManifestFrame(BaseModel):
     value_dtype: Literal["float16", "float32"] = "float16"
     position_dtype: Literal["uint32"] = "uint32"
     seed: int = 0
+    sampling: Literal["all", "selected"] = "all"
     collection: dict[str, JsonValue] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
 
@@ -114,7 +117,9 @@ class Manifest(BaseModel):
     @property
     def config(self) -> str:
         """A hash of everything that was decided before collecting; a store fits a task that has the same."""
-        frame = self.frame.model_dump(mode="json", exclude={"versions"})
+        # stores from before there was `sampling` keep their ids
+        unsaid = {"versions", "sampling"} if self.frame.sampling == "all" else {"versions"}
+        frame = self.frame.model_dump(mode="json", exclude=unsaid)
         coders = [coder.model_dump(mode="json") for coder in self.coders]
         return digest([self.format, self.version, frame, coders])
 
