@@ -39,7 +39,13 @@ class PlantedCoder:
         return cls.load(settings, base).info
 
     @classmethod
-    def load(cls, settings: CoderSettings, base: Path, device: str = "cpu") -> PlantedCoder:  # noqa: ARG003 - no torch
+    def load(
+        cls,
+        settings: CoderSettings,
+        base: Path,
+        device: str = "cpu",  # noqa: ARG003 - no torch
+        info: CoderInfo | None = None,  # noqa: ARG003 - costs nothing to find again
+    ) -> PlantedCoder:
         """The coder; `path` is relative to `base`.
 
         Raises:

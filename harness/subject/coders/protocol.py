@@ -10,12 +10,39 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from harness.store.format import Rows
+from harness.subject.hookpoints import Hookpoint
 from harness.task import CoderSettings
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ActivationCoder", "CoderInfo", "CoderKind", "TokenCoder"]
+__all__ = ["ActivationCoder", "CalibratedCoder", "Claims", "CoderInfo", "CoderKind", "Published", "TokenCoder"]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The figures that a coder's own files give: mean active latents a token, fraction of variance unexplained."""
+
+    l0: float | None = None
+    fvu: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a coder's own files say of how it was trained; None where they say nothing.
+
+    `hook` is the place it reads and `target` the one it predicts, in the words of the library that wrote the files;
+    `context` counts tokens. `settings` are how that library changed the model when it loaded it.
+    """
+
+    source: str = ""
+    model: str | None = None
+    hook: str | None = None
+    target: str | None = None
+    context: int | None = None
+    bos: bool | None = None
+    settings: tuple[tuple[str, Any], ...] = ()
+    published: Published = Published()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +51,10 @@ class CoderInfo:
 
     `d_in` is the width of the vectors it reads, None for a coder that reads text; `d_decoder` that of its
     decoder's rows, None where it has no decoder. `revision` is a commit or a hash of the coder's content.
+
+    `target` is what `decode` speaks of, None where that is what was read; a transcoder reads one hookpoint and
+    predicts another, `d_out` wide (None: `d_in`). A `centred` coder reads vectors less their mean over d, and takes
+    it away itself; where `target_centred`, what it decodes is to be compared with the target less its mean.
     """
 
     n_latents: int
@@ -31,6 +62,11 @@ class CoderInfo:
     d_decoder: int | None
     hookpoint: str
     revision: str
+    d_out: int | None = None
+    target: Hookpoint | None = None
+    claims: Claims = Claims()
+    centred: bool = False
+    target_centred: bool = False
 
 
 @runtime_checkable
@@ -49,10 +85,20 @@ class ActivationCoder(Protocol):
         ...
 
     def decode(self, rows: Rows, activations: torch.Tensor) -> torch.Tensor:
-        """What the latents say the `activations` were, float32 `[n, d]`.
+        """What the latents say the target's vectors were, float32 `[n, d_out]`.
 
-        The activations give the scale that a coder which normalises its input takes back out.
+        The `activations` are those that were encoded: they give the scale that a coder which normalises its input
+        takes back out, and what a skip connection adds.
         """
+        ...
+
+
+@runtime_checkable
+class CalibratedCoder(Protocol):
+    """An activation coder that has to see activations of the run before it can encode; the same ones each time."""
+
+    def calibrate(self, activations: torch.Tensor) -> None:
+        """Set what depends on the activations `[n, d]`, the first tokens of the corpus; called before `encode`."""
         ...
 
 
@@ -88,6 +134,9 @@ class CoderKind(Protocol):
         ...
 
     @classmethod
-    def load(cls, settings: CoderSettings, base: Path, device: str = "cpu") -> Any:
-        """The coder, ready to encode: an ActivationCoder or a TokenCoder as `reads` says."""
+    def load(cls, settings: CoderSettings, base: Path, device: str = "cpu", info: CoderInfo | None = None) -> Any:
+        """The coder, ready to encode: an ActivationCoder or a TokenCoder as `reads` says.
+
+        `info` is what `describe` gave, as checked against the task (`harness.subject.claims`); None: described anew.
+        """
         ...

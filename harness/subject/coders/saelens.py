@@ -77,12 +77,14 @@ class SAELensCoder:
         return CoderInfo(config.d_sae, config.d_in, config.d_in, hookpoint, files.revision())
 
     @classmethod
-    def load(cls, settings: CoderSettings, base: Path, device: str = "cpu") -> SparseCoder:
+    def load(
+        cls, settings: CoderSettings, base: Path, device: str = "cpu", info: CoderInfo | None = None
+    ) -> SparseCoder:
         """The SAE, ready to encode on `device`."""
         from harness.subject.coders.sparse import SparseCoder
 
         files = _Files.find(settings, base)
-        info = cls.describe(settings, base)
+        info = info or cls.describe(settings, base)
         config = read_config(files.config)
         weights = files.weights()
         _check(config, weights)
