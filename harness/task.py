@@ -25,6 +25,7 @@ __all__ = [
     "LatentSettings",
     "LimitSettings",
     "PrimarySettings",
+    "Rung",
     "ScoredSettings",
     "ScorerSettings",
     "ShownSettings",
@@ -38,7 +39,7 @@ __all__ = [
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
 Count = Annotated[int, Field(ge=1)]
-Rung = Literal["random"]
+Rung = Literal["random", "zero-row", "same-row"]
 Control = Literal["shuffled", "generic", "none"]
 
 
@@ -86,7 +87,10 @@ class SubjectSettings(Frozen):
 
 
 class CoderSettings(Frozen):
-    """One coder: where its files are (`path`) and which module's output (or input) it reads (`hookpoint`)."""
+    """One coder: where its files are (`path`) and which module's output (or input) it reads (`hookpoint`).
+
+    Both are left out where the task names a [store], which has the coder's activations already.
+    """
 
     name: Name
     kind: str = "saelens"
@@ -96,7 +100,7 @@ class CoderSettings(Frozen):
 
     @model_validator(mode="after")
     def _complete(self) -> CoderSettings:
-        if self.kind != "planted" and (self.hookpoint is None or self.path is None):
+        if self.kind != "planted" and (self.hookpoint is None) != (self.path is None):
             raise ValueError("a coder needs a hookpoint and a path")
         return self
 
@@ -105,7 +109,8 @@ class LatentSettings(Frozen):
     """Which latents: the first `sample` eligible ones in the seeded order, or `ids`, of every coder.
 
     A latent is eligible when at least `min_examples` distinct windows activate it and at most `max_rate` of all
-    windows do.
+    windows do. Published records have some 30 rows a latent: there `min_examples` has to be far below the default, and
+    `max_rate` means nothing.
     """
 
     sample: Count | None = None
@@ -145,12 +150,23 @@ class ShownSettings(Frozen):
 
 
 class ScoredSettings(Frozen):
-    """What a scorer is asked: activating windows from equal-count `quantiles`, and as many that do not fire."""
+    """What a scorer is asked: activating windows from equal-count `quantiles`, and as many that do not fire.
+
+    `minimum` is the fewest of each that make a score. The rung `random` needs a store of all the text that was read;
+    `zero-row` (windows of the latent's rows in which it fires nowhere) and `same-row` (silent windows of rows in which
+    it fires) are for selected records, which have no quantiles either.
+    """
 
     activating: Count = 100
     quantiles: Annotated[int, Field(ge=1, le=100)] = 10
     non_activating: Count = 100
+    minimum: Count = 10
     rungs: tuple[Rung, ...] = ("random",)
+
+    @property
+    def headline(self) -> Rung:
+        """The rung of the headline figure: `random`, or the first that is asked where records are selected."""
+        return "random" if "random" in self.rungs else self.rungs[0]
 
     @model_validator(mode="after")
     def _balanced(self) -> ScoredSettings:
@@ -162,9 +178,16 @@ class ScoredSettings(Frozen):
 
     @field_validator("rungs")
     @classmethod
-    def _with_random(cls, rungs: tuple[Rung, ...]) -> tuple[Rung, ...]:
-        if "random" not in rungs:
-            raise ValueError('rungs has to contain "random", the rung of the headline figure')
+    def _of_one_sampling(cls, rungs: tuple[Rung, ...]) -> tuple[Rung, ...]:
+        if not rungs:
+            raise ValueError('rungs has to name at least one, such as "random"')
+        if len(set(rungs)) != len(rungs):
+            raise ValueError("rungs has duplicates")
+        if "random" in rungs and len(rungs) > 1:
+            raise ValueError(
+                '"random" needs all the text that was read, and "zero-row" and "same-row" are for selected records: '
+                "no store has both"
+            )
         return rungs
 
 
@@ -265,6 +288,14 @@ class Task(Frozen):
             known = ", ".join(scorer.name for scorer in self.scorer)
             raise ValueError(
                 f'primary.scorer "{self.primary.scorer}" is no [[scorer]] of this task; there are: {known}'
+            )
+        for coder in self.coder if self.store is None else ():
+            if coder.kind != "planted" and coder.path is None:
+                raise ValueError(f"coder.{coder.name}: a coder needs a hookpoint and a path")
+        if self.subject is not None and self.examples.scored.headline != "random":
+            raise ValueError(
+                'examples.scored.rungs has to be ["random"] where a [subject] reads text: the others are for imported '
+                "records"
             )
         if self.subject is not None and self.subject.context % self.examples.window:
             raise ValueError(
