@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.examples.draw import MINIMUM, LatentExamples, draw
+from harness.examples.draw import LatentExamples, draw
 from harness.examples.marks import THRESHOLD, mark
 
-__all__ = ["MINIMUM", "THRESHOLD", "LatentExamples", "draw", "mark"]
+__all__ = ["THRESHOLD", "LatentExamples", "draw", "mark"]

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.examples.rungs import random_silent
+from harness.examples.rungs import RUNGS, random_silent, silent_rows, zero_rows
 from harness.examples.samplers import SAMPLERS, draw_from, quantile_labels, stratified
 from harness.examples.splits import NO_SPLIT, SPLITS, Grid, grid_of
 from harness.examples.windows import (
@@ -21,12 +21,11 @@ from harness.examples.windows import (
     window_tokens,
 )
 from harness.store import CoderReader, Store
-from harness.task import ExampleSettings
+from harness.task import ExampleSettings, Rung
 from harness.values import Example, Failure, Latent, Passage, Place, ScoredSet, Split, seed_of
 
-__all__ = ["MINIMUM", "SELECT", "Choice", "Chosen", "LatentExamples", "choose", "draw"]
+__all__ = ["SELECT", "Choice", "Chosen", "LatentExamples", "choose", "draw"]
 
-MINIMUM: Final = 10
 SELECT: Final = 20
 
 
@@ -35,8 +34,9 @@ class LatentExamples:
     """A latent's examples.
 
     `shown` is in the sampler's order; `select` is one half activating, in a random order; `scored` has a set for
-    each rung. `maximum` is the latent's largest activation in the store, `base_rate` the share of the store's
-    usable windows that it activates. `counts` says what was found, asked for, dropped, and fell short.
+    each rung that has enough. `maximum` is the latent's largest activation in the store, `base_rate` the share of the
+    store's usable windows that it activates, None where records were selected for what fires in them. `counts` says
+    what was found, asked for, dropped, and fell short.
     """
 
     latent: Latent
@@ -44,7 +44,7 @@ class LatentExamples:
     select: tuple[Example, ...]
     scored: tuple[ScoredSet, ...]
     maximum: float
-    base_rate: float
+    base_rate: float | None
     counts: Mapping[str, int]
 
 
@@ -52,11 +52,13 @@ class LatentExamples:
 class Chosen:
     """Windows as arrays: `ids` int64 `[windows]`, `activations` float32 `[windows, positions]`, and `quantiles`.
 
-    A quantile is from 1 for activating windows and 0 for silent ones.
+    `active` says which windows the latent activates. Their quantiles are from 1, those of silent ones 0; where records
+    were selected, which has no quantiles, all are 0.
     """
 
     ids: NDArray[np.int64]
     activations: NDArray[np.float32]
+    active: NDArray[np.bool_]
     quantiles: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -71,7 +73,7 @@ class Choice:
     select: Chosen
     scored: Mapping[str, Chosen]
     maximum: float
-    base_rate: float
+    base_rate: float | None
     counts: Mapping[str, int]
 
 
@@ -89,7 +91,7 @@ def draw(
 
     Returns:
         The examples, or a `too_few_examples` failure: the latent activates fewer than `min_examples` windows, none
-        of the shown split, or there are fewer than `MINIMUM` activating or as many silent windows to score.
+        of the shown split, or no rung has `settings.scored.minimum` activating and as many silent windows to score.
 
     Raises:
         StoreError: the window does not divide the store's contexts, or there is no such latent.
@@ -101,7 +103,7 @@ def draw(
     return LatentExamples(
         Latent(coder.name, index),
         _examples(store, choice.shown, window, None),
-        _examples(store, choice.select, window, "random"),
+        _examples(store, choice.select, window, RUNGS[store.manifest.frame.sampling][0]),
         tuple(ScoredSet(rung, _examples(store, chosen, window, rung)) for rung, chosen in choice.scored.items()),
         choice.maximum,
         choice.base_rate,
@@ -119,15 +121,14 @@ def choose(
     if found < max(min_examples, 1):
         return _too_few(f"it activates {_windows(found)} of one document, and {max(min_examples, 1)} are needed")
     active, silent = latent.scored_windows()
-    pairs = min(len(active), len(silent))
-    if pairs < MINIMUM:
-        return _too_few(
-            f"the scored split has {len(active)} activating and {_windows(len(silent))} without activation, "
-            f"and {MINIMUM} of each are needed"
-        )
-    active, silent = active[:pairs], silent[:pairs]
-    text = latent.tokens_of(np.concatenate([latent.windows.ids[active], silent]))
-    scored_runs = np.sort(run_hashes(text), axis=None)
+    least = settings.scored.minimum
+    # every rung of the store, asked for or not, so that what is shown does not depend on what is asked
+    pairs = {rung: some for rung, ids in silent.items() if (some := min(len(active), len(ids))) >= least}
+    if not pairs:
+        there = " and ".join(f"{_windows(len(ids))} without activation (rung {rung})" for rung, ids in silent.items())
+        return _too_few(f"the scored split has {len(active)} activating and {there}, and {least} of each are needed")
+    scored = [latent.windows.ids[active[: max(pairs.values())]], *(silent[rung][:some] for rung, some in pairs.items())]
+    scored_runs = np.sort(run_hashes(latent.tokens_of(np.concatenate(scored))), axis=None)
     shown = latent.shown(scored_runs)
     if not len(shown):
         return _too_few(
@@ -136,9 +137,13 @@ def choose(
     return Choice(
         shown,
         latent.select(scored_runs),
-        {"random": latent.mixed(active, silent, "scored:random")},
+        {
+            rung: latent.mixed(active[:some], silent[rung][:some], f"scored:{rung}")
+            for rung, some in pairs.items()
+            if rung in settings.scored.rungs
+        },
         float(coder.maximum[index]),
-        found / max(latent.n_observed, 1),
+        None if latent.selected else found / max(latent.n_observed, 1),
         latent.counts,
     )
 
@@ -148,6 +153,8 @@ class _Latent:
 
     def __init__(self, coder: CoderReader, index: int, grid: Grid, settings: ExampleSettings, seed: int) -> None:
         self._coder, self._index, self._grid, self._settings, self._seed = coder, index, grid, settings, seed
+        self.selected: bool = coder.store.manifest.frame.sampling == "selected"
+        self._quantiles = 1 if self.selected else settings.scored.quantiles
         self._firings = coder.latent(index)
         every = activating_windows(self._firings, grid.window)
         split = grid.split[every.ids]
@@ -155,29 +162,36 @@ class _Latent:
         self._every = every.ids
         self.windows: Windows = every.take(usable)
         self._split = split[usable]
-        self._labels = quantile_labels(self.windows.maxima, settings.scored.quantiles)
+        self._labels = quantile_labels(self.windows.maxima, self._quantiles)
         self._observed = coder.observed(index)
         self.n_observed: int = grid.n_usable
         if self._observed is not None:
             self.n_observed = sum(len(self._pool(name)) for name in SPLITS)
         self.counts: dict[str, int] = {
-            "windows": self.n_observed,
+            "observed_windows" if self.selected else "windows": self.n_observed,
             "activating_windows": len(self.windows),
             "activating_windows_not_of_one_document": len(every) - len(self.windows),
         }
 
-    def scored_windows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Activating windows (indices, in rounds over the quantiles) and silent ones (ids) that may be scored."""
+    def scored_windows(self) -> tuple[NDArray[np.int64], dict[Rung, NDArray[np.int64]]]:
+        """Activating windows (indices, in rounds over the quantiles) and each rung's silent ones (ids) to score."""
         asked = self._settings.scored
         mine = np.flatnonzero(self._split == SPLITS.index("scored"))
         order, rounds = stratified(self._labels[mine], self._generator("scored"))
-        each = asked.activating // asked.quantiles
+        each = asked.activating // self._quantiles
         active = mine[order[rounds < each]]
-        self._note_short_quantiles(self._labels[active], each)
-        silent = random_silent(
-            self._pool("scored"), self._every, asked.non_activating, self._generator("silent:random")
-        )
-        self.counts |= {"scored_asked": asked.activating, "scored": min(len(active), len(silent))}
+        silent: dict[Rung, NDArray[np.int64]] = {
+            rung: self._silent(rung, "scored", asked.non_activating, f"silent:{rung}")
+            for rung in RUNGS[self._coder.store.manifest.frame.sampling]
+        }
+        self.counts["scored_asked"] = asked.activating
+        if self.selected:
+            self.counts |= {
+                f"scored_{rung.replace('-', '_')}": min(len(active), len(ids)) for rung, ids in silent.items()
+            }
+        else:
+            self._note_short_quantiles(self._labels[active], each)
+            self.counts["scored"] = min(len(active), len(silent["random"]))
         return active, silent
 
     def shown(self, scored_runs: NDArray[np.uint64]) -> Chosen:
@@ -201,8 +215,8 @@ class _Latent:
         drawn, dropped = draw_from(
             [mine[order]], SELECT, lambda some: self._shares(self.windows.ids[some], scored_runs)
         )
-        pool = self._pool("select")
-        spare = random_silent(pool, self._every, 2 * SELECT, self._generator("select:silent"))
+        rung = RUNGS[self._coder.store.manifest.frame.sampling][0]
+        spare = self._silent(rung, "select", 2 * SELECT, "select:silent")
         silent, refused = draw_from([spare], SELECT, lambda some: self._shares(some, scored_runs))
         pairs = min(len(drawn), len(silent))
         self.counts |= {"select_asked": SELECT, "select": pairs, "select_dropped": dropped + refused}
@@ -216,6 +230,7 @@ class _Latent:
         return Chosen(
             np.concatenate([own.ids, silent])[order],
             np.concatenate([own.activations, quiet])[order],
+            np.concatenate([own.active, np.zeros(len(silent), dtype=bool)])[order],
             np.concatenate([own.quantiles, np.zeros(len(silent), dtype=np.int64)])[order],
         )
 
@@ -225,7 +240,17 @@ class _Latent:
 
     def _active(self, indices: NDArray[np.int64]) -> Chosen:
         some = self.windows.take(indices)
-        return Chosen(some.ids, dense_activations(some, self._firings, self._grid.window), self._labels[indices])
+        activations = dense_activations(some, self._firings, self._grid.window)
+        quantiles = np.zeros(len(some), dtype=np.int64) if self.selected else self._labels[indices]
+        return Chosen(some.ids, activations, np.ones(len(some), dtype=bool), quantiles)
+
+    def _silent(self, rung: Rung, split: Split, count: int, purpose: str) -> NDArray[np.int64]:
+        """Up to `count` windows of a split on which the latent is silent, of those where it was observed."""
+        pool, generator = self._pool(split), self._generator(purpose)
+        if rung == "random":
+            return random_silent(pool, self._every, count, generator)
+        rows = zero_rows if rung == "zero-row" else silent_rows
+        return rows(pool, self._every, self._grid.per_context, generator)[:count]
 
     def _shares(self, ids: NDArray[np.int64], runs: NDArray[np.uint64]) -> NDArray[np.bool_]:
         return np.logical_or.reduce(contained(run_hashes(self.tokens_of(ids)), runs), axis=1)
@@ -252,16 +277,17 @@ def _examples(store: Store, chosen: Chosen, window: int, rung: str | None) -> tu
     # before the rows are taken: a view of a read-only array is read-only
     chosen.activations.setflags(write=False)
     made = []
-    for text, context, start, activations, quantile in zip(
+    for text, context, start, activations, active, quantile in zip(
         texts,
         contexts.tolist(),
         (windows * window).tolist(),
         chosen.activations,
+        chosen.active.tolist(),
         chosen.quantiles.tolist(),
         strict=True,
     ):
         passage = Passage(text, (), Place(store.id, context, start), store)
-        made.append(Example(passage, activations, quantile or None, None if quantile else rung))
+        made.append(Example(passage, activations, quantile or None, None if active else rung))
     return tuple(made)
 
 

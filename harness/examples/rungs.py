@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.examples.windows import contained
+from harness.task import Rung
 
-__all__ = ["count_silent", "random_silent"]
+__all__ = ["RUNGS", "count_silent", "random_silent", "silent_rows", "zero_rows"]
+
+# the rungs that a store of each sampling has; the first is that of the headline figure unless a task asks for others
+RUNGS: Final[dict[str, tuple[Rung, ...]]] = {"all": ("random",), "selected": ("zero-row", "same-row")}
 
 
 def count_silent(pool: NDArray[np.int64], activating: NDArray[np.int64]) -> int:
@@ -34,6 +40,24 @@ def random_silent(
         if len(found) >= count:
             return found[:count]
     return generator.permutation(_silent(pool, activating))[:count]
+
+
+def zero_rows(
+    pool: NDArray[np.int64], activating: NDArray[np.int64], per_row: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """The rung `zero-row`: the windows of the pool whose row the latent activates nowhere, in random order.
+
+    `pool` is the windows of the latent's own rows and `activating` every window that it activates; a row is `per_row`
+    consecutive windows.
+    """
+    return generator.permutation(pool[~np.isin(pool // per_row, activating // per_row)])
+
+
+def silent_rows(
+    pool: NDArray[np.int64], activating: NDArray[np.int64], per_row: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """The rung `same-row`: the silent windows of rows that the latent activates elsewhere; otherwise as `zero_rows`."""
+    return generator.permutation(_silent(pool[np.isin(pool // per_row, activating // per_row)], activating))
 
 
 def _silent(pool: NDArray[np.int64], activating: NDArray[np.int64]) -> NDArray[np.int64]:
