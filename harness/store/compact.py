@@ -2,90 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.store.files import write_array, write_chunks
+from harness.store.files import ArrayFile, write_array
 from harness.store.segments import Columns
+from harness.store.statistics import BLOCK, Tally, blocks
 
-__all__ = ["compact"]
-
-BLOCK = 1 << 22
+__all__ = ["Part", "compact"]
 
 
-def compact(parts: Sequence[Columns], n_latents: int, value_dtype: np.dtype[Any], folder: Path) -> dict[str, int]:
-    """Write the segments of one coder, in order, as `indptr`, `positions`, `values` and `maximum`.
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A segment as compaction reads it: its columns, and the tokens `[tokens]` from position `first` on."""
 
-    Goes over the latents in blocks of about `BLOCK` nonzeros, so memory does not grow with the store. Returns the
-    CRC-32 of each file.
+    columns: Columns
+    first: int
+    tokens: NDArray[np.uint32]
+
+
+def compact(
+    parts: Sequence[Part], n_latents: int, context: int, value_dtype: np.dtype[Any], folder: Path
+) -> tuple[dict[str, int], Tally]:
+    """Write the segments of one coder, in order, as `indptr`, `positions`, `values`, `maximum` and `checksums`.
+
+    Goes over the latents once, in blocks of about `BLOCK` nonzeros, so memory does not grow with the store. Returns
+    the CRC-32 of each file, and what was counted on the way.
     """
     indptr = np.zeros(n_latents + 1, dtype=np.int64)
     for part in parts:
-        indptr += part.indptr
-    blocks = _blocks(indptr)
-    size = int(indptr[-1])
-    maximum = np.zeros(n_latents, dtype=np.float32)
-
-    def positions() -> Iterator[NDArray[Any]]:
-        for block in blocks:
-            yield _gather([(part, part.positions) for part in parts], block, indptr, np.dtype("<u4"))
-
-    def values() -> Iterator[NDArray[Any]]:
-        for block in blocks:
-            gathered = _gather([(part, part.values) for part in parts], block, indptr, value_dtype)
-            _note_maxima(maximum, gathered, block, indptr)
-            yield gathered
-
-    return {
+        indptr += part.columns.indptr
+    tally, size = Tally(indptr, context), (int(indptr[-1]),)
+    checksums = np.empty(n_latents, dtype=np.uint32)
+    with (
+        ArrayFile(folder / "positions.npy", np.dtype("<u4"), size) as places,
+        ArrayFile(folder / "values.npy", value_dtype, size) as strengths,
+    ):
+        for first, last in blocks(indptr, BLOCK):
+            positions, tokens, values = _gather(parts, first, last, indptr, value_dtype)
+            tally.add(first, last, positions, tokens, values)
+            checksums[first:last] = _checksums(positions, values, indptr[first : last + 1] - indptr[first])
+            places.write(positions)
+            strengths.write(values)
+    crc = {
         "indptr.npy": write_array(folder / "indptr.npy", indptr),
-        "positions.npy": write_chunks(folder / "positions.npy", np.dtype("<u4"), (size,), positions()),
-        "values.npy": write_chunks(folder / "values.npy", value_dtype, (size,), values()),
-        "maximum.npy": write_array(folder / "maximum.npy", maximum),
+        "positions.npy": places.crc,
+        "values.npy": strengths.crc,
+        "maximum.npy": write_array(folder / "maximum.npy", tally.maximum),
+        "checksums.npy": write_array(folder / "checksums.npy", checksums),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    first: int
-    last: int
-
-
-def _blocks(indptr: NDArray[np.int64]) -> list[_Block]:
-    """Ranges of latents of about `BLOCK` nonzeros; a denser latent is a block of its own."""
-    blocks, first, n_latents = [], 0, len(indptr) - 1
-    while first < n_latents:
-        reach = int(np.searchsorted(indptr, indptr[first] + BLOCK, side="right")) - 1
-        last = min(max(reach, first + 1), n_latents)
-        blocks.append(_Block(first, last))
-        first = last
-    return blocks
+    return crc, tally
 
 
 def _gather(
-    parts: Sequence[tuple[Columns, NDArray[Any]]], block: _Block, indptr: NDArray[np.int64], dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    """Concatenate a block's latents segment by segment: latent after latent, the segments in order in each."""
-    latents = slice(block.first, block.last + 1)
-    out = np.empty(int(indptr[block.last] - indptr[block.first]), dtype=dtype)
-    free = indptr[latents][:-1] - indptr[block.first]
-    for part, data in parts:
-        own = np.asarray(part.indptr[latents])
-        counts = np.diff(own)
+    parts: Sequence[Part], first: int, last: int, indptr: NDArray[np.int64], dtype: np.dtype[Any]
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[Any]]:
+    """Concatenate a block's latents segment by segment: latent after latent, the segments in order in each.
+
+    Returns positions, the tokens there, and values.
+    """
+    size = int(indptr[last] - indptr[first])
+    positions, tokens, values = np.empty(size, "<u4"), np.empty(size, np.uint32), np.empty(size, dtype)
+    free = indptr[first:last] - indptr[first]
+    for part in parts:
+        own = np.asarray(part.columns.indptr[first : last + 1])
+        counts, stretch = np.diff(own), slice(own[0], own[-1])
         shift = np.repeat(free - own[:-1], counts)
         shift += np.arange(own[0], own[-1])
-        out[shift] = data[own[0] : own[-1]]
+        found = part.columns.positions[stretch]
+        positions[shift] = found
+        # here and not on the whole store's tokens: a segment's fit a processor's cache
+        tokens[shift] = part.tokens[found - np.uint32(part.first)]
+        values[shift] = part.columns.values[stretch]
         free = free + counts
-    return out
+    return positions, tokens, values
 
 
-def _note_maxima(maximum: NDArray[np.float32], values: NDArray[Any], block: _Block, indptr: NDArray[np.int64]) -> None:
-    starts = indptr[block.first : block.last] - indptr[block.first]
-    alive = np.diff(indptr[block.first : block.last + 1]) > 0
-    if alive.any():
-        # silent latents have no entries: leaving their starts out gives each live one exactly its own
-        maximum[block.first : block.last][alive] = np.maximum.reduceat(values, starts[alive]).astype(np.float32)
+def _checksums(positions: NDArray[np.uint32], values: NDArray[Any], starts: NDArray[np.int64]) -> list[int]:
+    """The CRC-32 of each latent's positions followed by its values, as they lie on the disk."""
+    places, strengths = positions.data.cast("B"), values.data.cast("B")
+    wide, edges = values.dtype.itemsize, starts.tolist()
+    return [
+        zlib.crc32(strengths[low * wide : high * wide], zlib.crc32(places[low * 4 : high * 4]))
+        for low, high in pairwise(edges)
+    ]

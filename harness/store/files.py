@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +19,10 @@ from harness.errors import StoreError
 
 __all__ = [
     "HEADER",
+    "ArrayFile",
     "checksum",
     "open_array",
+    "placed",
     "sync_folder",
     "write_array",
     "write_chunks",
@@ -29,22 +34,44 @@ _MAGIC = b"\x93NUMPY\x01\x00"
 _READ = 1 << 22
 
 
-def write_chunks(path: Path, dtype: np.dtype[Any], shape: Sequence[int], chunks: Iterable[NDArray[Any]]) -> int:
-    """Write an npy file from consecutive chunks, flushed to the disk; returns the file's CRC-32.
+class ArrayFile:
+    """Writes an npy file chunk by chunk; leaving the context flushes it to the disk. `crc` is its CRC-32 so far.
 
     The header always takes `HEADER` bytes, so that a reader can seek without parsing it.
     """
-    head = _header(dtype, shape)
-    crc = zlib.crc32(head)
-    with path.open("wb") as file:
-        file.write(head)
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], shape: Sequence[int]) -> None:
+        self._dtype = dtype
+        self._file = path.open("wb")
+        self.crc: int = 0
+        self._put(_header(dtype, shape))
+
+    def write(self, chunk: NDArray[Any]) -> None:
+        """Append the elements of an array, converted to the file's type."""
+        self._put(np.ascontiguousarray(chunk, dtype=self._dtype).reshape(-1).view(np.uint8).data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._file:
+            if error is None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+
+    def _put(self, data: bytes | memoryview) -> None:
+        self.crc = zlib.crc32(data, self.crc)
+        self._file.write(data)
+
+
+def write_chunks(path: Path, dtype: np.dtype[Any], shape: Sequence[int], chunks: Iterable[NDArray[Any]]) -> int:
+    """Write an npy file from consecutive chunks, flushed to the disk; returns the file's CRC-32."""
+    with ArrayFile(path, dtype, shape) as file:
         for chunk in chunks:
-            data = np.ascontiguousarray(chunk, dtype=dtype).reshape(-1).view(np.uint8).data
-            crc = zlib.crc32(data, crc)
-            file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return crc
+            file.write(chunk)
+    return file.crc
 
 
 def write_array(path: Path, array: NDArray[Any]) -> int:
@@ -66,6 +93,19 @@ def write_json(path: Path, value: Any) -> int:
     temporary.replace(path)
     sync_folder(path.parent)
     return zlib.crc32(data)
+
+
+@contextmanager
+def placed(folder: Path) -> Iterator[Path]:
+    """A new folder to write files into, which takes its name when they are complete, in place of an older one."""
+    temporary = folder.with_name(f"{folder.name}.tmp")
+    for stale in (temporary, folder):
+        shutil.rmtree(stale, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    yield temporary
+    sync_folder(temporary)
+    temporary.rename(folder)
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

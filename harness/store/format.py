@@ -33,6 +33,7 @@ __all__ = [
 FORMAT = "sae-acts"
 VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_DERIVED = re.compile(r"/(statistics|rows)/[^/]+$|/csc/checksums\.npy$")
 
 
 class ManifestFrame(BaseModel):
@@ -66,7 +67,7 @@ class CoderManifest(BaseModel):
     """A coder as the manifest records it.
 
     `decoder` is the width of its decoder's rows, None where it has none; `partial` tells that its latents were not
-    observed in every context.
+    observed in every context, `rows` that it is kept by position, too.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,6 +78,7 @@ class CoderManifest(BaseModel):
     revision: str | None = None
     decoder: int | None = None
     partial: bool = False
+    rows: bool = False
 
     @field_validator("name")
     @classmethod
@@ -120,13 +122,17 @@ class Manifest(BaseModel):
         # stores from before there was `sampling` keep their ids
         unsaid = {"versions", "sampling"} if self.frame.sampling == "all" else {"versions"}
         frame = self.frame.model_dump(mode="json", exclude=unsaid)
-        coders = [coder.model_dump(mode="json") for coder in self.coders]
+        # rows are the same content in another order: a store that has them fits whoever does not ask for them
+        coders = [coder.model_dump(mode="json", exclude={"rows"}) for coder in self.coders]
         return digest([self.format, self.version, frame, coders])
 
     @property
     def id(self) -> str:
-        """A hash of the configuration and of the content; two finished stores with one id hold the same bytes."""
-        content = {name: record.crc32 for name, record in self.files.items()}
+        """A hash of the configuration and of the content; two finished stores with one id hold the same matrix.
+
+        What is derived from the matrix (statistics, rows) does not count.
+        """
+        content = {name: record.crc32 for name, record in self.files.items() if not _DERIVED.search(name)}
         return digest([self.config, self.n_contexts, content])
 
 
@@ -135,7 +141,8 @@ class CoderFrame:
     """A coder whose activations a store holds.
 
     `decoder` is `[latents, d_model]` or None. `partial` announces that latents are not observed in every context:
-    `StoreWriter.finish` then has to be told in which.
+    `StoreWriter.finish` then has to be told in which. With `rows` the store also tells which latents fire at a
+    position (4 more bytes a nonzero).
     """
 
     name: str
@@ -144,6 +151,7 @@ class CoderFrame:
     revision: str | None = None
     decoder: NDArray[Any] | None = None
     partial: bool = False
+    rows: bool = False
 
     def manifest(self) -> CoderManifest:
         """The coder as the manifest records it.
@@ -167,6 +175,7 @@ class CoderFrame:
                 revision=self.revision,
                 decoder=width,
                 partial=self.partial,
+                rows=self.rows,
             )
         except ValidationError as error:
             raise StoreError(f'coder "{self.name}": {_first(error)}') from error

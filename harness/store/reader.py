@@ -6,9 +6,11 @@ import os
 import shutil
 import threading
 import weakref
+import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +18,15 @@ from numpy.typing import NDArray
 from harness.errors import StoreError
 from harness.store.files import HEADER, checksum, open_array, write_array
 from harness.store.format import CoderManifest, Manifest, Observed, coder_folder, read_manifest
+from harness.store.rows import Fired
+from harness.store.statistics import BLOCK, KEPT, Statistics, Tally, blocks
 from harness.store.vocabulary import Vocabulary
+from harness.store.windows import count_windows, window_documents
 
 __all__ = ["CoderReader", "Firings", "Store"]
 
-NO_DOCUMENT = -1
-TWO_DOCUMENTS = -2
-_SCAN = 1 << 22
+# contexts whose documents are looked at together
+_STEP = 1 << 14
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +44,7 @@ class Firings:
 class Store:
     """A finished store; safe to read from several threads. Made by `Store.open`.
 
-    `tokens` is uint32 and `documents` int32 (-1 for what is of no document), both `[contexts, positions]`.
+    A file whose bytes are not those that were written is an error that names it, when it is first read.
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
@@ -50,8 +54,9 @@ class Store:
         self.n_contexts: int = manifest.n_contexts
         self.context_length: int = manifest.frame.context
         shape = (self.n_contexts, self.context_length)
-        self.tokens: NDArray[np.uint32] = open_array(path / "tokens.npy", "<u4", shape)
-        self.documents: NDArray[np.int32] = open_array(path / "documents.npy", "<i4", shape)
+        self._tokens: NDArray[np.uint32] = open_array(path / "tokens.npy", "<u4", shape)
+        self._documents: NDArray[np.int32] = open_array(path / "documents.npy", "<i4", shape)
+        self._checked: set[str] = set()
         self.check_file("vocabulary.json")
         self.vocabulary = Vocabulary.load(path / "vocabulary.json")
         self._coders = {coder.name: CoderReader(self, coder) for coder in manifest.coders}
@@ -71,6 +76,25 @@ class Store:
         # the matrix has replaced them; whoever opens the store first after it was finished frees their space
         shutil.rmtree(folder / "segments", ignore_errors=True)
         return cls(folder, manifest)
+
+    @property
+    def tokens(self) -> NDArray[np.uint32]:
+        """Token ids, `[contexts, positions]`."""
+        self.check_once("tokens.npy")
+        return self._tokens
+
+    @property
+    def documents(self) -> NDArray[np.int32]:
+        """The document of each position, -1 for what is of none (BOS, padding), `[contexts, positions]`."""
+        self.check_once("documents.npy")
+        return self._documents
+
+    @cached_property
+    def read(self) -> NDArray[np.int64]:
+        """How many tokens of documents each context has, `[contexts]`."""
+        return np.concatenate(
+            [(self.documents[low : low + _STEP] >= 0).sum(axis=1) for low in range(0, self.n_contexts, _STEP)]
+        )
 
     @property
     def n_tokens(self) -> int:
@@ -132,7 +156,7 @@ class Store:
                 f"windows of {window} tokens do not divide {self.path}'s contexts of {self.context_length}"
             )
         if window not in self._window_documents:
-            self._window_documents[window] = _window_documents(self.documents, window)
+            self._window_documents[window] = window_documents(self.documents, window)
         return self._window_documents[window]
 
     def verify(self) -> None:
@@ -143,6 +167,16 @@ class Store:
         """
         for name in self.manifest.files:
             self.check_file(name)
+
+    def check_once(self, name: str) -> None:
+        """As `check_file`, the first time it is asked for.
+
+        Raises:
+            StoreError: it is missing or corrupt.
+        """
+        if name not in self._checked:
+            self.check_file(name)
+            self._checked.add(name)
 
     def check_file(self, name: str) -> None:
         """Compare one file, named by its path inside the store, with its checksum.
@@ -161,7 +195,7 @@ class CoderReader:
     """One coder's activations in a store, by latent.
 
     `firings` is int64 `[latents]`, how often each fires; `maximum` float32 `[latents]`, its largest activation,
-    0 for one that never fires; `decoder` float16 `[latents, d_model]` or None.
+    0 for one that never fires.
     """
 
     def __init__(self, store: Store, manifest: CoderManifest) -> None:
@@ -186,9 +220,13 @@ class CoderReader:
             open_array(folder / "csc" / "maximum.npy", "<f4", (self.n_latents,))
         )
         self.firings: NDArray[np.int64] = np.diff(self._indptr)
-        self.decoder: NDArray[np.float16] | None = None
+        self._decoder: NDArray[np.float16] | None = None
         if manifest.decoder is not None:
-            self.decoder = open_array(folder / "decoder.npy", "<f2", (self.n_latents, manifest.decoder))
+            self._decoder = open_array(folder / "decoder.npy", "<f2", (self.n_latents, manifest.decoder))
+        # a store of an earlier release has none
+        self._checksums = self._kept("csc/checksums", "<u4", ())
+        self._sound: NDArray[np.bool_] = np.zeros(self.n_latents, dtype=bool)
+        self._rows = self._open_rows() if manifest.rows else None
         self._position_file = _open_for_reading(self, folder / "csc" / "positions.npy")
         self._value_file = _open_for_reading(self, folder / "csc" / "values.npy")
         self._observed = self._read_observed() if manifest.partial else None
@@ -199,14 +237,48 @@ class CoderReader:
         """Where a latent fires.
 
         Raises:
-            StoreError: the coder has no such latent, or a file is truncated.
+            StoreError: the coder has no such latent, or a file is truncated or corrupt.
         """
         self._in_range(index)
         start, stop = int(self._indptr[index]), int(self._indptr[index + 1])
         # a positioned read brings exactly these bytes; a mapped one would read ahead and stall
         positions = self._read(self._position_file, "positions", self._positions.dtype, start, stop)
         values = self._read(self._value_file, "values", self._values.dtype, start, stop)
+        if self._checksums is not None and not self._sound[index]:
+            if zlib.crc32(values.data, zlib.crc32(positions.data)) != self._checksums[index]:
+                self._name_the_corrupt_file()
+            self._sound[index] = True
         return Firings(positions.astype(np.int64), values.astype(np.float32))
+
+    @property
+    def decoder(self) -> NDArray[np.float16] | None:
+        """The decoder's rows, `[latents, d_model]`, or None where the coder has none."""
+        if self._decoder is not None:
+            self.store.check_once(f"coders/{self.name}/decoder.npy")
+        return self._decoder
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """What was counted of each latent; a store of an earlier release is counted now, in one pass over it."""
+        kept = {name: self._kept(f"statistics/{name}", dtype, more) for name, (dtype, more) in KEPT.items()}
+        if any(array is None for array in kept.values()):
+            kept = self._count().arrays
+        return Statistics(read=self._read_tokens(), firings=self.firings, maximum=self.maximum, **cast(Any, kept))
+
+    def fired(self, start: int, stop: int) -> Fired:
+        """Which latents fire at positions `start` to `stop` (context * context_length + offset).
+
+        Raises:
+            StoreError: the coder was collected without rows, the store has no such positions, or a file is corrupt.
+        """
+        if self._rows is None:
+            raise StoreError(f'coder "{self.name}" of {self.store.path} was collected without rows')
+        if not 0 <= start <= stop <= self.store.n_tokens:
+            raise StoreError(f"{self.store.path} has positions 0 to {self.store.n_tokens}, not {start} to {stop}")
+        for name in ("indptr", "latents"):
+            self.store.check_once(f"coders/{self.name}/rows/{name}.npy")
+        edges = np.array(self._rows.indptr[start : stop + 1])
+        return Fired(edges - edges[0], np.array(self._rows.latents[edges[0] : edges[-1]]))
 
     def observed(self, index: int) -> NDArray[np.int64] | None:
         """The contexts in which a latent was observed, ascending; None where that is all of them.
@@ -232,6 +304,40 @@ class CoderReader:
                 self._windows[window] = self._kept_windows(window)
             return self._windows[window]
 
+    def _kept(self, name: str, dtype: str, more: tuple[int, ...]) -> NDArray[Any] | None:
+        """One of the coder's smaller files, `[latents, ...]`, checked and in memory; None where there is none."""
+        inside = f"coders/{self.name}/{name}.npy"
+        if inside not in self.store.manifest.files:
+            return None
+        self.store.check_file(inside)
+        return np.array(open_array(self.store.path / inside, dtype, (self.n_latents, *more)))
+
+    def _count(self) -> Tally:
+        tally, tokens = Tally(self._indptr, self.store.context_length), self.store.tokens.reshape(-1)
+        for name in ("positions", "values"):
+            self.store.check_once(f"coders/{self.name}/csc/{name}.npy")
+        for first, last in blocks(self._indptr, BLOCK):
+            inside = slice(self._indptr[first], self._indptr[last])
+            tally.add(first, last, self._positions[inside], tokens[self._positions[inside]], self._values[inside])
+        return tally
+
+    def _read_tokens(self) -> NDArray[np.int64]:
+        """How many tokens each latent was looked at, `[latents]`."""
+        if self._observed is None:
+            return np.full(self.n_latents, self.store.read.sum(), dtype=np.int64)
+        before = np.concatenate([[0], np.cumsum(self.store.read[self._observed.contexts])])
+        return np.diff(before[self._observed.indptr])
+
+    def _open_rows(self) -> Fired:
+        folder = self._folder / "rows"
+        indptr = open_array(folder / "indptr.npy", "<i8", (self.store.n_tokens + 1,))
+        return Fired(indptr, open_array(folder / "latents.npy", "<i4", (self._size,)))
+
+    def _name_the_corrupt_file(self) -> None:
+        for name in ("positions", "values", "checksums"):
+            self.store.check_file(f"coders/{self.name}/csc/{name}.npy")
+        raise StoreError(f"{self._folder / 'csc'} changes while it is read")
+
     def _read_observed(self) -> Observed:
         inside = f"coders/{self.name}"
         for name in ("indptr", "contexts"):
@@ -246,7 +352,8 @@ class CoderReader:
         try:
             return np.array(open_array(path, "<i8", (self.n_latents,)))
         except StoreError:
-            counts = self._count_windows(window, documents)
+            self.store.check_once(f"coders/{self.name}/csc/positions.npy")
+            counts = count_windows(self._indptr, self._positions, window, documents >= 0)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         try:
             write_array(temporary, counts)
@@ -254,26 +361,6 @@ class CoderReader:
         except OSError:
             temporary.unlink(missing_ok=True)
         return counts
-
-    def _count_windows(self, window: int, documents: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Runs of equal windows in the sorted positions, those of one document, counted latent by latent."""
-        single = documents >= 0
-        before = np.zeros(self.n_latents + 1, dtype=np.int64)
-        total, last = 0, -1
-        for start in range(0, self._size, _SCAN):
-            stop = min(start + _SCAN, self._size)
-            ids = self._positions[start:stop].astype(np.int64) // window
-            new = np.empty(len(ids), dtype=bool)
-            new[0] = ids[0] != last
-            np.not_equal(ids[1:], ids[:-1], out=new[1:])
-            edges = self._indptr[np.searchsorted(self._indptr, start) : np.searchsorted(self._indptr, stop)]
-            new[edges - start] = True
-            running = np.cumsum(new & single[ids])
-            here = slice(np.searchsorted(self._indptr, start, side="right"), None)
-            ends = np.minimum(self._indptr[here], stop) - start
-            before[here] = total + running[ends - 1]
-            total, last = total + int(running[-1]), int(ids[-1])
-        return np.diff(before)
 
     def _read(self, file: int, name: str, dtype: np.dtype[Any], start: int, stop: int) -> NDArray[Any]:
         length = (stop - start) * dtype.itemsize
@@ -285,20 +372,6 @@ class CoderReader:
     def _in_range(self, index: int) -> None:
         if not 0 <= index < self.n_latents:
             raise StoreError(f'coder "{self.name}" has latents 0 to {self.n_latents - 1}, not {index}')
-
-
-def _window_documents(documents: NDArray[np.int32], window: int) -> NDArray[np.int32]:
-    out = np.empty(documents.size // window, dtype=np.int32)
-    step = max(1, _SCAN // documents.shape[1])
-    per = documents.shape[1] // window
-    for start in range(0, len(documents), step):
-        cells = np.asarray(documents[start : start + step]).reshape(-1, window)
-        most = cells.max(axis=1)
-        least = np.where(cells < 0, most[:, None], cells).min(axis=1)
-        out[start * per : start * per + len(cells)] = np.where(
-            most < 0, NO_DOCUMENT, np.where(least == most, most, TWO_DOCUMENTS)
-        )
-    return out
 
 
 def _open_for_reading(owner: object, path: Path) -> int:

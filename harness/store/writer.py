@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import StoreError
-from harness.store.compact import compact
-from harness.store.files import checksum, sync_folder, write_array, write_chunks, write_json
+from harness.store.compact import Part, compact
+from harness.store.files import checksum, placed, sync_folder, write_array, write_chunks, write_json
 from harness.store.format import (
     CoderFrame,
     CoderManifest,
@@ -28,6 +27,7 @@ from harness.store.format import (
 )
 from harness.store.lock import FolderLock
 from harness.store.reader import Store
+from harness.store.rows import Stretch, write_rows
 from harness.store.segments import Segment, check_segments, list_segments, sort_by_latent, write_segment
 from harness.store.vocabulary import Vocabulary
 
@@ -121,7 +121,9 @@ class StoreWriter:
                 raise StoreError(
                     f"{folder} was begun with another configuration ({changed}): delete it or choose another folder"
                 )
-            return cls(folder, found, lock, (segment_nonzeros, segment_tokens))
+            # rows may be wanted now that were not before, or no longer: they are written at the end
+            now = found.model_copy(update={"coders": wanted.coders})
+            return cls(folder, now, lock, (segment_nonzeros, segment_tokens))
         except BaseException:
             lock.release()
             raise
@@ -288,22 +290,25 @@ class StoreWriter:
         return crc
 
     def _join_coder(self, coder: CoderManifest) -> dict[str, int]:
-        folder = coder_folder(self._path, coder.name)
-        temporary, target = folder / "csc.tmp", folder / "csc"
-        for stale in (temporary, target):
-            shutil.rmtree(stale, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        dtype = self._manifest.frame.value_dtype
-        parts = [segment.columns(coder.name, coder.n_latents, dtype) for segment in self._segments]
-        crc = compact(parts, coder.n_latents, self._dtype, temporary)
-        sync_folder(temporary)
-        temporary.rename(target)
-        sync_folder(folder)
-        inside = f"coders/{coder.name}"
-        named = {f"{inside}/csc/{name}": value for name, value in crc.items()}
+        context, dtype = self._manifest.frame.context, self._manifest.frame.value_dtype
+        found = [(one, one.columns(coder.name, coder.n_latents, dtype)) for one in self._segments]
+        parts = [Part(columns, one.start * context, one.tokens(context).reshape(-1)) for one, columns in found]
+        with placed(coder_folder(self._path, coder.name) / "csc") as folder:
+            crc, tally = compact(parts, coder.n_latents, context, self._dtype, folder)
+        named = {f"csc/{name}": value for name, value in crc.items()}
+        with placed(coder_folder(self._path, coder.name) / "statistics") as folder:
+            for name, array in tally.arrays.items():
+                named[f"statistics/{name}.npy"] = write_array(folder / f"{name}.npy", array)
+        if coder.rows:
+            stretches = (Stretch(one.start * context, one.stop * context, columns) for one, columns in found)
+            with placed(coder_folder(self._path, coder.name) / "rows") as folder:
+                crc = write_rows(
+                    stretches, self.next_context * context, sum(len(c.positions) for _, c in found), folder
+                )
+            named |= {f"rows/{name}": value for name, value in crc.items()}
         if coder.decoder is not None:
-            named[f"{inside}/decoder.npy"] = checksum(folder / "decoder.npy")
-        return named
+            named["decoder.npy"] = checksum(coder_folder(self._path, coder.name) / "decoder.npy")
+        return {f"coders/{coder.name}/{name}": value for name, value in named.items()}
 
     def _write_observed(self, coder: CoderManifest, observed: Observed) -> dict[str, int]:
         indptr, contexts = observed.indptr.astype("<i8"), observed.contexts.astype("<i8")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from harness.errors import StoreError
-from harness.store import CoderFrame, ManifestFrame, Rows, Store, StoreWriter, Vocabulary, reader
+from harness.store import CoderFrame, ManifestFrame, Rows, Store, StoreWriter, Vocabulary, reader, windows
 
 
 def make(path: Path, dense: NDArray[np.float32], documents: NDArray[np.int32], tokens: NDArray[np.uint32]) -> Store:
@@ -44,7 +44,7 @@ def naive_document(cells: list[int]) -> int:
 def test_windows_are_counted_as_a_loop_counts_them(
     tmp_path: Path, window: int, scan: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "_SCAN", scan)
+    monkeypatch.setattr(windows, "SCAN", scan)
     store, dense, documents = random_store(tmp_path / "store")
     flat = documents.ravel()
     expected = [naive_document(flat[k : k + window].tolist()) for k in range(0, len(flat), window)]
@@ -61,7 +61,7 @@ def test_counts_are_kept_beside_the_coder_and_read_again(tmp_path: Path, monkeyp
     store, *_ = random_store(tmp_path / "store")
     counts = store.coder("a").windows(8).tolist()
     assert len(list((tmp_path / "store").rglob("windows-8-*.npy"))) == 1
-    monkeypatch.setattr(reader.CoderReader, "_count_windows", None)
+    monkeypatch.setattr(reader, "count_windows", None)
     assert Store.open(tmp_path / "store").coder("a").windows(8).tolist() == counts
 
 
