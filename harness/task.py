@@ -50,57 +50,82 @@ class Frozen(BaseModel):
 
 
 class CorpusSettings(Frozen):
-    """The text that the subject reads: a file or folder (`path`), or a Hugging Face data set (`dataset`).
+    """What the subject reads: a file or folder (`path`), or a Hugging Face data set (`dataset`).
 
-    `tokens` is the most that is read; None reads all.
+    `column` holds text or lists of token ids. `revision` is a data set's commit, tag or branch. With the packing
+    `packed` documents follow each other through rows of one length; with `rows` each opens a row of its own, and the
+    last row of each is padded. `tokens` is the most positions that are read; None reads all.
     """
 
     path: Path | None = None
     dataset: str | None = None
+    revision: str | None = None
     config: str | None = None
     split: str = "train"
     column: str = "text"
+    packing: Literal["packed", "rows"] = "packed"
     tokens: Count | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> CorpusSettings:
         if (self.path is None) == (self.dataset is None):
             raise ValueError("give either path or dataset")
+        if self.path is not None and self.revision is not None:
+            raise ValueError("revision belongs to a dataset of the Hugging Face Hub, not to a path")
         return self
 
 
 class SubjectSettings(Frozen):
     """The model being interpreted and what it reads.
 
-    `model` is a Hugging Face id or a folder; `context` is the length of a row in tokens, `batch` in rows;
-    `threads` is torch's number of CPU threads, None leaves torch's choice.
+    `model` is a Hugging Face id or a folder; `context` is the length of a row in tokens, `batch` in rows; `bos` says
+    whether a BOS opens each row (None: where the tokenizer has one); `threads` is torch's number of CPU threads, None
+    leaves torch's choice. Collection stops where a coder leaves more than `max_fvu` of the variance unexplained.
     """
 
     model: str
     revision: str | None = None
     corpus: CorpusSettings
     context: Annotated[int, Field(ge=2)] = 256
+    bos: bool | None = None
     batch: Count = 32
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "cpu"
     threads: Count | None = None
+    max_fvu: Annotated[float, Field(gt=0)] = 0.5
 
 
 class CoderSettings(Frozen):
-    """One coder: where its files are (`path`) and which module's output (or input) it reads (`hookpoint`).
+    """One coder: which module's output (or input) it reads, and what is needed to have it.
 
-    Both are left out where the task names a [store], which has the coder's activations already.
+    `path` is a folder, a file or `repository:folder` on the Hugging Face Hub. `target` is the module whose output a
+    transcoder predicts; left out, it is the output of the module whose input is read. `overrule` names what the
+    coder's own files claim and the task knowingly contradicts; `center_writing_weights` says whether the model was
+    centred where the files do not. `k`, `latents`, `seed`, `rate` and `absolute` belong to the kinds that have no files.
     """
 
     name: Name
-    kind: str = "saelens"
+    kind: str = "sae"
     hookpoint: str | None = None
     input: bool = False
+    target: str | None = None
     path: str | None = None
+    overrule: tuple[Literal["hookpoint", "target", "model", "context", "bos", "settings"], ...] = ()
+    center_writing_weights: bool | None = None
+    k: Count | None = None
+    latents: Count | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    absolute: bool = False
 
     @model_validator(mode="after")
     def _complete(self) -> CoderSettings:
-        if self.kind != "planted" and (self.hookpoint is None) != (self.path is None):
+        if self.kind == "planted":
+            return self
+        if self.kind in ("neurons", "random-sae", "random-directions"):
+            if self.hookpoint is None:
+                raise ValueError(f'a coder of kind "{self.kind}" needs a hookpoint')
+        elif self.hookpoint is None or self.path is None:
             raise ValueError("a coder needs a hookpoint and a path")
         return self
 

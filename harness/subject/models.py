@@ -44,6 +44,26 @@ class ModelFiles:
             return path if path.is_file() else None
         return hub_file(self.name, file, self.revision, SubjectError, missing_ok=True)
 
+    def config(self) -> dict[str, Any]:
+        """The text model's part of `config.json`; empty where there is none.
+
+        Raises:
+            SubjectError: it is broken.
+        """
+        path = self.find("config.json")
+        if path is None:
+            return {}
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return dict(found.get("text_config") or found)
+        except (ValueError, AttributeError, TypeError) as error:
+            raise SubjectError(f"{path}: not a valid model configuration") from error
+
+    def vocabulary(self) -> int | None:
+        """How many token ids the model knows, None where its configuration does not tell."""
+        size = self.config().get("vocab_size")
+        return size if isinstance(size, int) else None
+
 
 def find_model(model: str, revision: str | None, base: Path, *, weights: bool = True) -> ModelFiles:
     """Where a subject is; a folder relative to `base` goes before a Hub id of the same spelling.

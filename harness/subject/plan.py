@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,12 +50,13 @@ class CollectionPlan:
         files = find_model(subject.model, subject.revision, base, weights=needs_model)
         if needs_model:
             _check_context(files, subject.context)
-        corpus = open_corpus(subject.corpus, base)
+        tokenizer = load_tokenizer(files).opened_by_bos(subject.bos)
+        corpus = open_corpus(subject.corpus, base, tokenizer.specials)
         infos = tuple(kind.describe(coder, base) for coder, kind in zip(coders, kinds, strict=True))
-        tokenizer = load_tokenizer(files)
         frame = _frame(subject, files, corpus, tokenizer, needs_model=needs_model)
         manifests = tuple(_coder_manifest(coder, info) for coder, info in zip(coders, infos, strict=True))
-        packer = Packer(tokenizer, subject.context, subject.corpus.tokens)
+        known = files.vocabulary() if needs_model else None
+        packer = Packer(tokenizer, subject.context, subject.corpus.tokens, subject.corpus.packing, known)
         manifest = Manifest(frame=frame, coders=manifests)
         return cls(subject, files, corpus, tokenizer, packer, tuple(coders), kinds, infos, manifest)
 
@@ -108,7 +108,13 @@ def _frame(
         model=files.folder.name if files.folder else files.name,
         model_revision=files.revision,
         tokenizer=content_hash([text]) if text else None,
-        corpus={"identity": corpus.identity(), "tokens": subject.corpus.tokens},
+        corpus={
+            "identity": corpus.identity(),
+            "revision": corpus.revision,
+            "tokens": subject.corpus.tokens,
+            "packing": subject.corpus.packing,
+            "separator": tokenizer.separator,
+        },
         context=subject.context,
         bos=tokenizer.bos,
         collection=how if needs_model else {},
@@ -138,13 +144,7 @@ def _coder_manifest(settings: CoderSettings, info: CoderInfo) -> CoderManifest:
 
 
 def _check_context(files: ModelFiles, context: int) -> None:
-    path = files.find("config.json")
-    assert path is not None
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        config = config.get("text_config") or config
-        most = config.get("max_position_embeddings") or config.get("n_positions")
-    except (ValueError, AttributeError) as error:
-        raise SubjectError(f"{path}: not a valid model configuration") from error
+    config = files.config()
+    most = config.get("max_position_embeddings") or config.get("n_positions")
     if isinstance(most, int) and context > most:
         raise SubjectError(f"subject.context ({context}) is more than the {most} positions that {files.name} can read")

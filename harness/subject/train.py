@@ -15,6 +15,7 @@ from harness.subject.activations import ActivationStream, is_held_out
 from harness.subject.coders.saelens import CONFIG, SAELensCoder, save_saelens
 from harness.subject.coders.sparse import SparseWeights
 from harness.subject.corpus import Corpus, open_corpus
+from harness.subject.documents import Document
 from harness.subject.evaluate import evaluate
 from harness.subject.hookpoints import Hookpoint
 from harness.subject.models import find_model, load_model
@@ -108,11 +109,11 @@ def train_sae(
     """
     _check(settings, out)
     files = find_model(model, revision, base)
-    text = open_corpus(corpus, base)
     tokenizer = load_tokenizer(files)
+    text = open_corpus(corpus, base, tokenizer.specials)
     traced = Traced(load_model(files, "float32", settings.device))
     hookpoint = Hookpoint(settings.hookpoint, settings.input)
-    packer = Packer(tokenizer, settings.context, corpus.tokens)
+    packer = Packer(tokenizer, settings.context, corpus.tokens, corpus.packing, files.vocabulary())
     stream = ActivationStream(
         traced, hookpoint, lambda: packer.batches(_texts(text, held_out=False), text.name, _CONTEXTS), settings.seed
     )
@@ -132,7 +133,7 @@ def train_sae(
     save_saelens(out, trainer.folded(), metadata)
     saved = CoderSettings(name="trained", hookpoint=settings.hookpoint, input=settings.input, path=str(out.resolve()))
     coder = SAELensCoder.load(saved, Path(), settings.device)
-    unseen = Packer(tokenizer, settings.context, _HELD_OUT_TOKENS)
+    unseen = Packer(tokenizer, settings.context, _HELD_OUT_TOKENS, corpus.packing, files.vocabulary())
     found = evaluate(traced, hookpoint, coder, unseen.batches(_texts(text, held_out=True), text.name, _CONTEXTS))
     report = TrainingReport(
         model=metadata["model_name"],
@@ -166,8 +167,8 @@ def _check(settings: TrainingSettings, out: Path) -> None:
         raise CoderError(f"{out} holds an SAE already; choose another folder")
 
 
-def _texts(corpus: Corpus, *, held_out: bool) -> Iterator[str]:
-    return (text for number, text in enumerate(corpus.documents()) if is_held_out(number) is held_out)
+def _texts(corpus: Corpus, *, held_out: bool) -> Iterator[Document]:
+    return (document for number, document in enumerate(corpus.documents()) if is_held_out(number) is held_out)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ import pytest
 
 from harness.resources import fixture
 from harness.subject.coders.saelens import SAELensCoder
-from harness.subject.corpus import FileCorpus
+from harness.subject.corpus_files import FileCorpus
 from harness.subject.evaluate import evaluate
 from harness.subject.hookpoints import Hookpoint
 from harness.subject.models import find_model, load_model

@@ -170,3 +170,44 @@ def test_packing_needs_no_torch(tmp_path: Path, make_tokenizer: Any) -> None:
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=60)
+
+
+def test_ids_are_parted_at_special_tokens_and_packed_like_text() -> None:
+    tokenizer = SubjectTokenizer(Letters(), 1, 1, (1, 2))  # type: ignore[arg-type]  # the stand-in has what is used
+    ids = [np.array([1, 10, 11, 2, 12, 13, 2], np.uint32), np.array([14, 15], np.uint32)]
+    found = list(Packer(tokenizer, 5).rows(ids, "made"))
+    assert [tokens.tolist() for tokens, _ in found] == [[1, 10, 11, 1, 12], [1, 13, 1, 14, 15]]
+    assert [documents.tolist() for _, documents in found] == [[-1, 0, 0, -1, 1], [-1, 1, -1, 2, 2]]
+
+
+def test_documents_that_open_rows_are_padded() -> None:
+    tokenizer = SubjectTokenizer(Letters(), 1, 1, (1, 2))  # type: ignore[arg-type]  # the stand-in has what is used
+    packer = Packer(tokenizer, 4, policy="rows")
+    ids = np.array([1, 10, 11, 2, 12], np.uint32)
+    found = list(packer.rows(["ab", ids, ""], "made"))
+    assert [tokens.tolist() for tokens, _ in found] == [[1, 97, 98, 1], [1, 10, 11, 2], [1, 12, 1, 1]]
+    assert [documents.tolist() for _, documents in found] == [[-1, 0, 0, -1], [-1, 1, 1, -1], [-1, 1, -1, -1]]
+    assert (packer.packed.documents, packer.packed.dropped, packer.packed.padding) == (2, 0, 3)
+
+
+def test_rows_of_ids_without_a_bos_of_ours_stay_as_they_are() -> None:
+    tokenizer = SubjectTokenizer(Letters(), None, 2, (1, 2))  # type: ignore[arg-type]  # the stand-in has what is used
+    [(tokens, documents)] = Packer(tokenizer, 4, policy="rows").rows([np.array([1, 10, 11, 12], np.uint32)], "made")
+    assert tokens.tolist() == [1, 10, 11, 12]
+    assert documents.tolist() == [-1, 0, 0, 0]
+
+
+def test_a_token_beyond_the_vocabulary_is_named() -> None:
+    packer = Packer(letters(), 4, vocabulary=98)
+    with pytest.raises(CorpusError, match=r"made: document 1, position 1: token id 98 is beyond .* vocabulary of 98"):
+        list(packer.rows(["aaa", "ab"], "made"))
+    with pytest.raises(CorpusError, match="document 0, position 0: token id 98 "):
+        list(packer.rows([np.array([98], np.uint32)], "made"))
+
+
+def test_the_task_decides_about_the_bos() -> None:
+    assert letters().opened_by_bos(None).bos == letters().opened_by_bos(True).bos == 1
+    without = letters().opened_by_bos(False)
+    assert (without.bos, without.separator) == (None, 1)
+    with pytest.raises(SubjectError, match=r"subject.bos = true: this model's tokenizer has no BOS"):
+        letters(bos=None).opened_by_bos(True)
