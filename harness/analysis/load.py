@@ -99,6 +99,12 @@ class Run:
         return self.record["ranking"]
 
     @property
+    def rung(self) -> str:
+        """The rung of the headline figures: `random`, or the first asked where records were selected."""
+        rungs = self.record["task"]["examples"]["scored"]["rungs"]
+        return "random" if "random" in rungs else rungs[0]
+
+    @property
     def scorers(self) -> tuple[str, ...]:
         """The scorers' names."""
         return tuple(scorer["name"] for scorer in self.record["task"]["scorer"])
@@ -218,10 +224,13 @@ class Run:
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(_VERDICTS))
 
     def summary(self, metric: str | None = None) -> pd.DataFrame:
-        """One row an arm and scorer by a metric, the primary one unless given: see `harness.analysis.tables`."""
+        """One row an arm and scorer by a metric, the primary one unless given, on the headline's rung.
+
+        See `harness.analysis.tables`.
+        """
         from harness.analysis.tables import summary
 
-        return summary(self.scores(), metric or self.ranking["metric"], seed=self.seed)
+        return summary(self.scores(), metric or self.ranking["metric"], rung=self.rung, seed=self.seed)
 
     def ledger(self) -> pd.DataFrame:
         """One row an attempt at a request: for whom, how it ended, tokens, dollars, seconds.

@@ -151,12 +151,15 @@ def print_results(run: Run) -> None:
     if scores.empty:
         screen.print("nothing is scored yet")
         return
-    table = latent_table(explanations, scores, metric)
+    table = latent_table(explanations, scores, metric, run.rung)
     screen.print(Text(f"{visible(run.name)}: {metric_name(metric)} by latent", "bold"))
     rates = _base_rates(explanations)
     screen.print(_latents(table, run, rates))
-    screen.print(Text(f"mean {metric_name(metric)} over latents, failures at chance, with 95 % intervals", "bold"))
-    screen.print(_arms(summary(scores, metric, seed=run.seed)))
+    rung = "" if run.rung == "random" else f" on rung {run.rung}"
+    screen.print(
+        Text(f"mean {metric_name(metric)}{rung} over latents, failures at chance, with 95 % intervals", "bold")
+    )
+    screen.print(_arms(summary(scores, metric, rung=run.rung, seed=run.seed)))
     if rare := _rare(table, rates, run):
         screen.print(Text(rare))
     reading = Reading(run)

@@ -123,7 +123,9 @@ def choose(
     active, silent = latent.scored_windows()
     least = settings.scored.minimum
     # every rung of the store, asked for or not, so that what is shown does not depend on what is asked
-    pairs = {rung: some for rung, ids in silent.items() if (some := min(len(active), len(ids))) >= least}
+    pairs: dict[Rung, int] = {
+        rung: some for rung, ids in silent.items() if (some := min(len(active), len(ids))) >= least
+    }
     if not pairs:
         there = " and ".join(f"{_windows(len(ids))} without activation (rung {rung})" for rung, ids in silent.items())
         return _too_few(f"the scored split has {len(active)} activating and {there}, and {least} of each are needed")

@@ -99,11 +99,12 @@ class FailureCount:
 
 @dataclass(frozen=True, slots=True)
 class Primary:
-    """The figure that arms are ranked by; differences below `margin` do not matter."""
+    """The figure that arms are ranked by, on a rung; differences below `margin` do not matter."""
 
     scorer: str
     metric: str
     margin: float
+    rung: str = "random"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ class Lift:
 
 @dataclass(frozen=True, slots=True)
 class SummaryRow:
-    """One arm under one scorer, on the `random` rung unless `rung` says otherwise.
+    """One arm under one scorer on a rung.
 
     `mean` counts failures at chance and is what arms are ranked by; `scored` is the mean over the latents where all
     compared arms have a score; `worst` the one with every failure at the metric's lowest value. `interval` is the
@@ -289,7 +290,8 @@ class LatentReport:
     """One latent with everything that was found out about it.
 
     `status` is not "ok" where the latent could not be asked about at all. `maximum` is its largest activation in the
-    store, `firing_rate` the share of windows in which it fires; both are None where there is no store to read.
+    store, `firing_rate` the share of windows in which it fires; both are None where there is no store to read, the rate
+    also where the store's records were selected.
     """
 
     latent: Latent

@@ -158,11 +158,12 @@ def _controls(other: Arm, arm: Arm) -> bool:
 
 
 def _scores(data: ReportData, arm: Arm, scorer: ScorerLine) -> NDArray[np.float64]:
+    rung = data.header.primary.rung
     values = [
         line.metrics[scorer.metric]
         for latent in data.latents
         for line in latent.scores
-        if line.arm == arm and line.scorer == scorer.name and line.rung == "random" and scorer.metric in line.metrics
+        if line.arm == arm and line.scorer == scorer.name and line.rung == rung and scorer.metric in line.metrics
     ]
     found = np.array(values, dtype=np.float64)
     return found[np.isfinite(found)]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from harness.report.data import CoderLine, FailureCount, Header, Primary, RoleLine
 from harness.report.reading import Reading, arm_of
+from harness.report.words import RUNG_NOTES
 from harness.runs.journal import Unit
 from harness.values import FailureStatus
 
@@ -24,12 +25,12 @@ def header(reading: Reading) -> Header:
         seed=task.seed,
         coders=tuple(_coder(reading, coder.name) for coder in task.coder),
         roles=tuple(_roles(reading)),
-        primary=Primary(task.ranking.scorer, task.ranking.metric, task.ranking.margin),
+        primary=Primary(task.ranking.scorer, task.ranking.metric, task.ranking.margin, reading.rung),
         versions=record["versions"],
         counts=_counts(reading),
         failures=tuple(_failures(reading)),
         spending=tuple(reading.run.spending()),
-        notes=() if reading.store is not None else ("The activation store is gone: this report has no examples.",),
+        notes=tuple(_notes(reading)),
     )
 
 
@@ -38,6 +39,18 @@ def _subject(reading: Reading) -> str:
         revision = reading.task.subject.revision
         return reading.task.subject.model + (f", revision {revision}" if revision else "")
     return "a finished store" if reading.store is None else reading.store.manifest.frame.model
+
+
+def _notes(reading: Reading) -> Iterator[str]:
+    """What a reader has to know before the figures."""
+    if reading.store is None:
+        yield "The activation store is gone: this report has no examples."
+    if reading.rung != "random":
+        yield (
+            "The activations are published records, selected for what fires in them: how often a latent fires is not "
+            "known, so there are no figures at base rate and no quantiles. A latent is asked about on its own records "
+            f"only. The headline figures are on rung {reading.rung}: silent are {RUNG_NOTES[reading.rung]}."
+        )
 
 
 def _corpus(reading: Reading) -> str:

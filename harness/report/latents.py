@@ -57,8 +57,9 @@ def _latent(reading: Reading, latent: Latent, explained: list[ExplanationLine], 
         window = reading.task.examples.window
         hookpoint, maximum = reader.hookpoint, float(reader.maximum[latent.index])
         # a latent that was drawn has its rate over where it was observed
-        rate = float(reader.windows(window)[latent.index]) / max(1, reading.store.n_windows(window))
-        rate = rate if drawn is None else drawn.base_rate
+        if reading.store.manifest.frame.sampling == "all":
+            rate = float(reader.windows(window)[latent.index]) / max(1, reading.store.n_windows(window))
+            rate = rate if drawn is None else drawn.base_rate
     return LatentReport(
         latent,
         hookpoint,

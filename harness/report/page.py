@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ LISTED = 500
 
 @dataclass(frozen=True, slots=True)
 class _Board:
-    """The summary of one scorer: its rows in order, and their common scale."""
+    """The summary of one scorer on one rung: its rows in order, and their common scale."""
 
     scorer: ScorerLine
+    rung: str
     primary: bool
     rows: tuple[SummaryRow, ...]
     controls: tuple[str, ...]
@@ -94,6 +96,7 @@ def _environment() -> Environment:
         "status": lambda status: text.STATUS_WORDS.get(status, status),
         "failed_attempts": failed_attempts,
         "total_dollars": total_dollars,
+        "rung": lambda rung: words.RUNG_NOTES.get(rung, ""),
         "note": lambda arm: words.CONTROL_NOTES.get(arm.control or "", ""),
     }
     return environment
@@ -128,17 +131,20 @@ def _read(name: str) -> str:
 
 def _boards(data: ReportData) -> Iterator[_Board]:
     primary = data.header.primary
-    for scorer in sorted(data.scorers, key=lambda s: s.name != primary.scorer):
+    rungs = sorted(dict.fromkeys(row.rung for row in data.summary), key=lambda rung: rung != primary.rung)
+    scorers = sorted(data.scorers, key=lambda s: s.name != primary.scorer)
+    for rung, scorer in product(rungs, scorers):
         rows = [
             row
             for row in data.summary
-            if row.scorer == scorer.name and row.metric == scorer.metric and row.rung == "random"
+            if row.scorer == scorer.name and row.metric == scorer.metric and row.rung == rung
         ]
         if rows:
             rows.sort(key=lambda row: (row.arm.control is not None, -(row.mean if row.mean is not None else -2)))
             controls = tuple(dict.fromkeys(lift.control for row in rows for lift in row.lifts))
             axis = figures.score_axis(rows, scorer.chance)
-            yield _Board(scorer, scorer.name == primary.scorer, tuple(rows), controls, axis)
+            ranks = scorer.name == primary.scorer and rung == primary.rung
+            yield _Board(scorer, rung, ranks, tuple(rows), controls, axis)
 
 
 def _comparisons(data: ReportData) -> list[tuple[str, list[Comparison]]]:
@@ -150,7 +156,7 @@ def _comparisons(data: ReportData) -> list[tuple[str, list[Comparison]]]:
 
 def _listed(data: ReportData, latent: LatentReport) -> Mapping[str, Any]:
     """What a reader without a script sees of a latent."""
-    scores = {(line.arm, line.scorer): line for line in latent.scores if line.rung == "random"}
+    scores = {(line.arm, line.scorer): line for line in latent.scores if line.rung == data.header.primary.rung}
     return {
         "latent": latent,
         "rows": [

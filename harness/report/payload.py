@@ -78,7 +78,7 @@ def _arm(arm: Arm) -> dict[str, Any]:
 
 
 def _row(data: ReportData, latent: LatentReport, place: tuple[int, int]) -> dict[str, Any]:
-    scores = {(s.arm, s.scorer): s for s in latent.scores if s.rung == "random"}
+    scores = {(s.arm, s.scorer): s for s in latent.scores if s.rung == data.header.primary.rung}
     explanations = {line.arm: line for line in latent.explanations}
     return {
         "coder": visible(latent.latent.coder),

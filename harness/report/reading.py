@@ -13,7 +13,7 @@ from harness.report.numbers import is_number
 from harness.runs.journal import Unit
 from harness.runs.units import ExplanationArm
 from harness.store import Store
-from harness.task import Task
+from harness.task import Rung, Task
 from harness.values import Latent
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ class Reading:
     def task(self) -> Task:
         """The task, as it was frozen."""
         return Task.model_validate(dict(self.run.record["task"]))
+
+    @property
+    def rung(self) -> Rung:
+        """The rung of the headline figures."""
+        return self.task.examples.scored.headline
 
     @cached_property
     def store(self) -> Store | None:

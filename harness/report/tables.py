@@ -18,13 +18,14 @@ __all__ = ["comparisons", "curves", "summary_rows"]
 
 
 def summary_rows(reading: Reading) -> Iterator[SummaryRow]:
-    """Arms by scorer with intervals and lifts."""
+    """Arms by scorer and rung, the headline's first, with intervals and lifts."""
     from harness.analysis.tables import summary
 
-    for scorer in _scored(reading):
-        table = summary(reading.frame, scorer.metric, scorer.name, seed=reading.task.seed)
-        for row in table.to_dict("records"):
-            yield _summary_row(row, scorer)
+    for rung in sorted(reading.task.examples.scored.rungs, key=lambda name: name != reading.rung):
+        for scorer in _scored(reading, rung):
+            table = summary(reading.frame, scorer.metric, scorer.name, rung, seed=reading.task.seed)
+            for row in table.to_dict("records"):
+                yield _summary_row(row, scorer, rung)
 
 
 def comparisons(reading: Reading) -> Iterator[Comparison]:
@@ -32,14 +33,18 @@ def comparisons(reading: Reading) -> Iterator[Comparison]:
     from harness.analysis.compare import compare
 
     margin = reading.task.ranking.margin
-    for scorer in _scored(reading):
-        table = compare(reading.frame, scorer.metric, scorer.name, margin=margin, seed=reading.task.seed)
+    for scorer in _scored(reading, reading.rung):
+        table = compare(
+            reading.frame, scorer.metric, scorer.name, margin=margin, rung=reading.rung, seed=reading.task.seed
+        )
         for row in table.to_dict("records"):
             yield _comparison(row, scorer, margin)
 
 
 def curves(reading: Reading) -> Iterator[Curve]:
-    """How often verdicts are right by quantile, for each scorer and arm that has any."""
+    """How often verdicts are right by quantile, for each scorer and arm that has any; selected records have none."""
+    if reading.rung != "random":
+        return
     found: defaultdict[tuple[Arm, str], list[Verdicts]] = defaultdict(list)
     for row in reading.rows:
         if row.scoring.rung == "random" and (verdicts := row.verdicts) is not None:
@@ -50,13 +55,13 @@ def curves(reading: Reading) -> Iterator[Curve]:
                 yield Curve(arm, scorer.name, tuple(_points(verdicts, reading.task.seed)))
 
 
-def _scored(reading: Reading) -> list[ScorerLine]:
-    """The scorers with any row on the `random` rung."""
-    there = set(reading.frame[reading.frame["rung"] == "random"]["scorer"])
+def _scored(reading: Reading, rung: str) -> list[ScorerLine]:
+    """The scorers with any row on a rung."""
+    there = set(reading.frame[reading.frame["rung"] == rung]["scorer"])
     return [scorer for scorer in reading.scorers if scorer.name in there]
 
 
-def _summary_row(row: Mapping[Any, Any], scorer: ScorerLine) -> SummaryRow:
+def _summary_row(row: Mapping[Any, Any], scorer: ScorerLine, rung: str) -> SummaryRow:
     lifts = []
     for control in [key[5:-4] for key in row if str(key).startswith("lift_") and str(key).endswith("_low")]:
         difference = finite(row[f"lift_{control}"])
@@ -72,6 +77,7 @@ def _summary_row(row: Mapping[Any, Any], scorer: ScorerLine) -> SummaryRow:
         int(row["latents"]) - int(row["ok"]) + int(row["undefined"]),
         finite(row["mean"]),
         finite(row["worst"]),
+        rung=rung,
         lifts=tuple(lifts),
     )
 

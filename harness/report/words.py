@@ -7,13 +7,20 @@ from collections.abc import Iterable, Sequence
 from harness.report.data import Comparison, RoleLine
 from harness.report.text import count, figure, metric_name, p_value, span
 
-__all__ = ["CONTROL_NOTES", "conclusion", "evidence", "model_free_lines"]
+__all__ = ["CONTROL_NOTES", "RUNG_NOTES", "conclusion", "evidence", "model_free_lines"]
 
 CONTROL_NOTES = {
     "shuffled": "another latent's explanation",
     "generic": "one sentence for every latent",
     "none": "the explanation withheld",
     "lexical": "the lexical baseline, no LLM",
+}
+
+# where the windows come from that do not activate the latent
+RUNG_NOTES = {
+    "random": "windows drawn from all of the text",
+    "zero-row": "windows of those of the latent's records in which it fires nowhere",
+    "same-row": "silent windows of records in which the latent fires elsewhere",
 }
 
 _STAND_INS = {

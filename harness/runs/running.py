@@ -21,7 +21,7 @@ from harness.runs.directory import JOURNAL, freeze, held
 from harness.runs.journal import Journal
 from harness.runs.probing import check_wants, probe
 from harness.runs.progress import Progress, Silent
-from harness.runs.selection import choose
+from harness.runs.selection import check_sampling, choose
 from harness.runs.stop import Stop
 from harness.runs.units import Plan, make_plan, naming
 from harness.store import Store
@@ -222,6 +222,7 @@ def _named_store(task: Task) -> Store:
         if coder.name not in store.coder_names:
             known = ", ".join(store.coder_names)
             raise StoreError(f"{task.source}: coder.{coder.name}: the store {path} has no such coder; it has: {known}")
+    check_sampling(task, store)
     return store
 
 

@@ -1,15 +1,50 @@
-"""Which latents a run works on: the first eligible ones in the seeded order, or those asked for."""
+"""What of a store a run works on: whether the task fits it, and which latents it has for the task."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from harness.errors import TaskError
+from harness.examples.rungs import RUNGS
 from harness.runs.units import latent_order
-from harness.store import CoderReader
-from harness.task import Task
+from harness.store import CoderReader, Store
+from harness.task import ScoredSettings, Task
 
-__all__ = ["choose"]
+__all__ = ["check_sampling", "choose"]
+
+
+def check_sampling(task: Task, store: Store) -> None:
+    """Whether what the task asks of examples can be had from the store.
+
+    Raises:
+        TaskError: the store's records were selected, and the task asks for what only all of the text has; or the other
+            way round.
+    """
+    sampling, scored = store.manifest.frame.sampling, task.examples.scored
+    had = RUNGS[sampling]
+    what = "holds all of the text that was read" if sampling == "all" else "holds only records that were selected"
+    for rung in scored.rungs:
+        if rung not in had:
+            listed = " and ".join(f'"{name}"' for name in had)
+            raise TaskError(
+                f'{task.source}: examples.scored.rungs: "{rung}" cannot be had of {store.path}, which {what}; '
+                f"it has {listed}"
+            )
+    if sampling == "all":
+        return
+    if task.examples.shown.sampler == "quantiles":
+        raise TaskError(
+            f'{task.source}: examples.shown.sampler: {store.path} {what}, which have no quantiles; use "random"'
+        )
+    if scored.quantiles not in (1, ScoredSettings().quantiles):
+        raise TaskError(
+            f"{task.source}: examples.scored.quantiles: {store.path} {what}, which have no quantiles; leave it out"
+        )
+    if task.latents.max_rate < 1:
+        raise TaskError(
+            f"{task.source}: latents.max_rate: {store.path} {what}, so how often a latent fires is not known; "
+            "leave it out"
+        )
 
 
 def choose(task: Task, coder: CoderReader, limit: int | None = None) -> list[int]:
@@ -23,13 +58,14 @@ def choose(task: Task, coder: CoderReader, limit: int | None = None) -> list[int
         chosen = _named(task, coder, order.tolist())
     else:
         counts = coder.windows(task.examples.window)
+        selected = coder.store.manifest.frame.sampling == "selected"
         most = task.latents.max_rate * coder.store.n_windows(task.examples.window)
         eligible = (counts >= task.latents.min_examples) & (counts <= most)
         if not eligible.any():
             raise TaskError(
                 f"{task.source}: latents: no latent of coder {coder.name} is eligible: none has at least "
                 f"{task.latents.min_examples} activating windows (most: {int(counts.max(initial=0))}); "
-                "lower latents.min_examples or read more tokens"
+                + ("lower latents.min_examples" if selected else "lower latents.min_examples or read more tokens")
             )
         chosen = order[eligible[order]][: task.latents.sample].tolist()
     return chosen if limit is None else chosen[:limit]

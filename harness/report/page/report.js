@@ -249,6 +249,8 @@ function keep(example, which, cells) {
 function scoredTable(details, row, cells, choice) {
   const { arms, scorers } = state.index;
   const examples = details.scored.filter((example) => keep(example, choice.which, cells));
+  // each rung is asked with activating windows of its own
+  const several = new Set(details.scored.map((example) => example.r)).size > 1;
   // activating first, strong to weak, then silent ones by rung: errors of one sort stand together
   examples.sort((a, b) => b.t - a.t || (b.q || 0) - (a.q || 0) || (a.r < b.r ? -1 : a.r > b.r ? 1 : 0));
   const groups = scorers.map((s, i) => [s.name, cells.filter((cell) => cell.s === i).length]).filter(([, size]) => size);
@@ -261,7 +263,7 @@ function scoredTable(details, row, cells, choice) {
     return el("td", { class: cell.first ? "first" : "" }, `${right} of ${told.length}`);
   }));
   const body = examples.map((example) => el("tr", {},
-    el("td", { class: "kind" }, example.t ? `fires${example.q ? ` Q${example.q}` : ""}` : `silent, ${example.r}`),
+    el("td", { class: "kind" }, example.t ? `fires${example.q ? ` Q${example.q}` : several ? `, with ${example.r}` : ""}` : `silent, ${example.r}`),
     el("td", {}, tokens(example, row.maximum, choice.marks ? example.m[choice.marks] : [])),
     ...cells.map((cell) => verdictCell(example.v[cell.s][cell.a], example, cell))));
   return el("table", { class: "examples" }, el("thead", {}, top, head), el("tbody", {}, tally, ...body));
