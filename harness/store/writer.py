@@ -172,6 +172,11 @@ class StoreWriter:
         if self._held_nonzeros >= self._segment_nonzeros or held >= self._segment_tokens:
             self._flush()
 
+    def flush(self) -> None:
+        """Write what is held as a segment: a later `resume` goes on from here."""
+        if self._tokens:
+            self._flush()
+
     def finish(
         self, counts: Mapping[str, int] | None = None, *, observed: Mapping[str, Observed] | None = None
     ) -> Store:
@@ -188,8 +193,7 @@ class StoreWriter:
         partial = {coder.name for coder in self._manifest.coders if coder.partial}
         if set(observed or ()) != partial:
             raise ValueError(f"observed tells of {sorted(observed or ())} where {sorted(partial)} are partial")
-        if self._tokens:
-            self._flush()
+        self.flush()
         if not self._segments:
             raise StoreError(f"{self._path} has no contexts: nothing was collected")
         check_segments(self._segments)
