@@ -22,7 +22,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "fuzzing": "harness.scorers.fuzzing:Fuzzing",
     },
     "coders": {
-        "saelens": "harness.subject.coders.saelens:SAELensCoder",
+        "sae": "harness.subject.coders.saelens:SAELensCoder",
         "planted": "harness.subject.coders.planted:PlantedCoder",
     },
     "providers": {

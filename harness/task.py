@@ -95,13 +95,18 @@ class SubjectSettings(Frozen):
     max_fvu: Annotated[float, Field(gt=0)] = 0.5
 
 
+# Kinds of coders that are made, not read from files.
+_WITHOUT_FILES = ("planted", "neurons", "random-sae", "random-directions")
+
+
 class CoderSettings(Frozen):
     """One coder: which module's output (or input) it reads, and what is needed to have it.
 
+    Both are left out where the task names a [store], which has the coder's activations already.
     `path` is a folder, a file or `repository:folder` on the Hugging Face Hub. `target` is the module whose output a
     transcoder predicts; left out, it is the output of the module whose input is read. `overrule` names what the
     coder's own files claim and the task knowingly contradicts; `center_writing_weights` says whether the model was
-    centred where the files do not. `k`, `latents`, `seed`, `rate` and `absolute` belong to the kinds that have no files.
+    centred where the files do not. `k`, `latents`, `seed`, `rate` and `absolute` belong to the kinds without files.
     """
 
     name: Name
@@ -120,14 +125,16 @@ class CoderSettings(Frozen):
 
     @model_validator(mode="after")
     def _complete(self) -> CoderSettings:
-        if self.kind == "planted":
-            return self
-        if self.kind in ("neurons", "random-sae", "random-directions"):
-            if self.hookpoint is None:
-                raise ValueError(f'a coder of kind "{self.kind}" needs a hookpoint')
-        elif self.hookpoint is None or self.path is None:
+        if self.kind not in _WITHOUT_FILES and (self.hookpoint is None) != (self.path is None):
             raise ValueError("a coder needs a hookpoint and a path")
         return self
+
+    @property
+    def missing(self) -> str | None:
+        """What the coder lacks to be applied to a subject, as a sentence; None if nothing."""
+        if self.kind == "planted" or self.hookpoint is not None:
+            return None
+        return "a coder needs a hookpoint" + ("" if self.kind in _WITHOUT_FILES else " and a path")
 
 
 class LatentSettings(Frozen):
@@ -315,8 +322,8 @@ class Task(Frozen):
                 f'primary.scorer "{self.primary.scorer}" is no [[scorer]] of this task; there are: {known}'
             )
         for coder in self.coder if self.store is None else ():
-            if coder.kind != "planted" and coder.path is None:
-                raise ValueError(f"coder.{coder.name}: a coder needs a hookpoint and a path")
+            if coder.missing:
+                raise ValueError(f"coder.{coder.name}: {coder.missing}")
         if self.subject is not None and self.examples.scored.headline != "random":
             raise ValueError(
                 'examples.scored.rungs has to be ["random"] where a [subject] reads text: the others are for imported '

@@ -132,7 +132,7 @@ def test_defaults_are_those_of_the_paper() -> None:
         ("margin = 0.05", "margin = 0", r"primary\.margin: input should be greater than 0, not 0$"),
         ("latents = 8", "latents = 0", r"limits\.latents: input should be greater than or equal to 1, not 0$"),
         ('"none"]', '"nothing"]', r"controls\.3: input should be .*, not 'nothing'$"),
-        ('path = "jbloom', 'kind = "saelens" # "', r"coder\.res6: a coder needs a hookpoint and a path$"),
+        ('path = "jbloom', 'kind = "sae" # "', r"coder\.res6: a coder needs a hookpoint and a path$"),
         ('corpus = { dataset = "monology/pile-uncopyrighted",', 'corpus = { path = "a", dataset = "b",',
          r"subject\.corpus: give either path or dataset$"),
         ("[latents]", "base = 3\n[latents]", r"coder\.res6\.base: unknown key"),

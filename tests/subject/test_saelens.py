@@ -51,12 +51,12 @@ def dense(rows: Rows, width: int = F) -> np.ndarray:
 def by_formula(x: np.ndarray, config: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Latents and reconstruction of one activation, from the format's description, in float64."""
     w = {name: tensor.double().numpy() for name, tensor in tensors().items()}
-    mean, scale = 0.0, 1.0
+    mean, scale, small = 0.0, 1.0, 0.0
     if config.get("normalize_activations") == "layer_norm":
-        mean, scale = x.mean(), x.std(ddof=1) + 1e-5
+        mean, scale, small = x.mean(), x.std(ddof=1), 1e-5
     if config.get("normalize_activations") == "constant_norm_rescale":
         scale = np.sqrt((x**2).sum()) / np.sqrt(len(x))
-    y = (x - mean) / scale
+    y = (x - mean) / (scale + small)
     if config.get("apply_b_dec_to_input", True):
         y = y - w["b_dec"]
     norms = np.sqrt((w["W_dec"] ** 2).sum(1)) if config.get("rescale_acts_by_decoder_norm") else np.ones(F)
