@@ -11,6 +11,7 @@ HarnessError
 │   ├── HookpointError        the model has no such module
 │   ├── CoderError            a coder's files are missing, broken or do not fit
 │   ├── StoreError            a store is missing, broken or does not fit
+│   ├── FormatError           a file of another project is missing, broken or of no known format
 │   ├── PromptError           a prompt variant is missing or wrong
 │   └── RunError              a run directory is missing, in use or unreadable
 ├── ClientError               a model could not be asked
@@ -45,6 +46,7 @@ __all__ = [
     "ContextTooLong",
     "CorpusError",
     "Drained",
+    "FormatError",
     "HarnessError",
     "HookpointError",
     "MissingDependency",
@@ -113,6 +115,10 @@ class CoderError(UserError):
 
 class StoreError(UserError):
     """A store is missing, broken, newer than this version or does not fit the task."""
+
+
+class FormatError(UserError):
+    """A file that another project writes is missing, broken or of no known format; the message names it."""
 
 
 class PromptError(UserError):

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.errors import StoreError
 
-__all__ = ["Vocabulary"]
+__all__ = ["Vocabulary", "byte_characters"]
 
 _BYTES = re.compile("[\udc80-\udcff]")
 
@@ -154,7 +154,7 @@ def _decode(texts: Sequence[str], *, ends: bool) -> list[str]:
 def _texts(backend: Any, decoder: Any, names: Mapping[int, str]) -> Iterable[tuple[int, str]]:
     kinds = _kinds(decoder)
     if "ByteLevel" in kinds:
-        table = _byte_table()
+        table = byte_characters()
         return ((index, _from_bytes(_byte_level(name, table))) for index, name in names.items())
     if "ByteFallback" in kinds or "Metaspace" in kinds:
         fallback = "ByteFallback" in kinds
@@ -177,7 +177,7 @@ def _byte_level(name: str, table: Mapping[str, int]) -> bytes:
     return bytes(table[char] for char in name)
 
 
-def _byte_table() -> dict[str, int]:
+def byte_characters() -> dict[str, int]:
     """The characters by which byte-level BPE writes bytes: printable Latin-1 as itself, the rest from U+0100 on."""
     plain = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     table = {chr(byte): byte for byte in plain}
