@@ -80,7 +80,7 @@ def sort_by_latent(
     falls = np.flatnonzero(places[1:] <= places[:-1]) + 1 if len(places) else places
     if len(falls) and not np.isin(falls, offsets).all():
         raise ValueError("a latent fires twice at one position")
-    positions = places.astype(np.uint32)
+    positions = places.astype(np.int32, copy=False).view(np.uint32)
     positions += np.uint32(first)
     return Columns(offsets, positions, columns.data.view(values.dtype))
 

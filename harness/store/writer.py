@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import StoreError
+from harness.store.buffer import Buffer
 from harness.store.compact import Part, compact
 from harness.store.files import checksum, placed, sync_folder, write_array, write_chunks, write_json
 from harness.store.format import (
@@ -28,7 +29,7 @@ from harness.store.format import (
 from harness.store.lock import FolderLock
 from harness.store.reader import Store
 from harness.store.rows import Stretch, write_rows
-from harness.store.segments import Segment, check_segments, list_segments, sort_by_latent, write_segment
+from harness.store.segments import Segment, check_segments, list_segments, write_segment
 from harness.store.vocabulary import Vocabulary
 
 __all__ = ["StoreWriter"]
@@ -52,6 +53,7 @@ class StoreWriter:
         self._segment_nonzeros, self._segment_tokens = segment
         self._segments = list_segments(path / "segments")
         self._dtype = np.dtype(manifest.frame.value_dtype).newbyteorder("<")
+        self._held = {coder.name: Buffer(coder, self._dtype) for coder in manifest.coders}
         self.next_context: int = self._segments[-1].stop if self._segments else 0
         self._clear()
 
@@ -165,11 +167,10 @@ class StoreWriter:
         self._tokens.append(np.array(tokens, dtype=np.uint32))
         self._documents.append(np.array(documents, dtype=np.int32))
         for coder in self._manifest.coders:
-            self._rows[coder.name].append(self._packed(rows[coder.name], coder))
-        self._held_nonzeros += sum(len(part.latents) for part in rows.values())
+            self._held[coder.name].append(rows[coder.name])
         self.next_context += len(tokens)
-        held = sum(part.size for part in self._tokens)
-        if self._held_nonzeros >= self._segment_nonzeros or held >= self._segment_tokens:
+        nonzeros, held = sum(map(len, self._held.values())), sum(part.size for part in self._tokens)
+        if nonzeros >= self._segment_nonzeros or held >= self._segment_tokens:
             self._flush()
 
     def flush(self) -> None:
@@ -208,7 +209,7 @@ class StoreWriter:
             update={
                 "finished": True,
                 "n_contexts": self.next_context,
-                "nonzeros": {name: sum(s.nonzeros[name] for s in self._segments) for name in self._rows},
+                "nonzeros": {name: sum(s.nonzeros[name] for s in self._segments) for name in self._held},
                 "counts": dict(counts or {}),
                 "files": dict(sorted(records.items())),
             }
@@ -233,15 +234,15 @@ class StoreWriter:
     def _clear(self) -> None:
         self._tokens: list[NDArray[np.uint32]] = []
         self._documents: list[NDArray[np.int32]] = []
-        self._rows: dict[str, list[Rows]] = {coder.name: [] for coder in self._manifest.coders}
-        self._held_nonzeros = 0
+        for buffer in self._held.values():
+            buffer.clear()
 
     def _check(self, tokens: NDArray[Any], documents: NDArray[Any], rows: Mapping[str, Rows]) -> None:
         context = self._manifest.frame.context
         if tokens.ndim != 2 or tokens.shape[1] != context or documents.shape != tokens.shape:
             raise ValueError(f"tokens {tokens.shape} and documents {documents.shape} should be [contexts, {context}]")
-        if set(rows) != set(self._rows):
-            raise ValueError(f"rows of {sorted(rows)} given where {sorted(self._rows)} were expected")
+        if set(rows) != set(self._held):
+            raise ValueError(f"rows of {sorted(rows)} given where {sorted(self._held)} were expected")
         if (self.next_context + len(tokens)) * context > np.iinfo(np.uint32).max:
             raise StoreError("a store of format version 1 holds at most 4,294,967,295 tokens")
         for name, part in rows.items():
@@ -250,35 +251,11 @@ class StoreWriter:
             if part.indptr[0] != 0 or part.indptr[-1] != len(part.latents) or (np.diff(part.indptr) < 0).any():
                 raise ValueError(f'rows of "{name}" have an indptr that does not cover them')
 
-    def _packed(self, part: Rows, coder: CoderManifest) -> Rows:
-        """A compact copy of rows, as they will be stored."""
-        latents, values = np.asarray(part.latents), np.asarray(part.values)
-        if len(latents) and (latents.min() < 0 or latents.max() >= coder.n_latents):
-            raise ValueError(f'rows of "{coder.name}" have a latent outside 0 to {coder.n_latents - 1}')
-        if not (np.isfinite(values) & (values > 0)).all():
-            raise ValueError(f'rows of "{coder.name}" have a value that is not finite or not above zero')
-        return Rows(np.array(part.indptr, dtype=np.int64), latents.astype(np.int32), self._narrow(values, coder.name))
-
-    def _narrow(self, values: NDArray[Any], coder: str) -> NDArray[Any]:
-        # the cast itself is silent; what it loses is looked at below
-        with np.errstate(over="ignore", under="ignore"):
-            narrow = values.astype(self._dtype)
-        if not np.isfinite(narrow).all():
-            raise StoreError(
-                f'coder "{coder}" has an activation of {float(values.max()):g}, too large for float16: '
-                'collect with value_dtype = "float32"'
-            )
-        # what fires keeps firing, however weakly
-        return np.maximum(narrow, np.finfo(self._dtype).smallest_subnormal)
-
     def _flush(self) -> None:
         start = self._segments[-1].stop if self._segments else 0
         tokens, documents = np.concatenate(self._tokens), np.concatenate(self._documents)
         first = start * self._manifest.frame.context
-        columns = {}
-        for coder in self._manifest.coders:
-            rows = _joined(self._rows[coder.name])
-            columns[coder.name] = sort_by_latent(rows.indptr, rows.latents, rows.values, coder.n_latents, first)
+        columns = {name: buffer.columns(first) for name, buffer in self._held.items()}
         self._segments.append(write_segment(self._path / "segments", start, tokens, documents, columns))
         self._clear()
 
@@ -364,11 +341,3 @@ def _write_decoder(folder: Path, coder: CoderFrame) -> None:
         raise StoreError(f'coder "{coder.name}": its decoder has values that are not finite in float16')
     write_array(target / "decoder.npy", narrow)
     sync_folder(target)
-
-
-def _joined(parts: Sequence[Rows]) -> Rows:
-    counts = np.concatenate([np.diff(part.indptr) for part in parts])
-    indptr = np.concatenate([[0], np.cumsum(counts)])
-    return Rows(
-        indptr, np.concatenate([part.latents for part in parts]), np.concatenate([part.values for part in parts])
-    )
