@@ -5,24 +5,33 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import CoderError
 from harness.store import CoderFrame, Manifest, Rows, Store, StoreWriter, Vocabulary
+from harness.store.files import write_json
 from harness.store.format import read_manifest
+from harness.subject.background import BackgroundWriter, full_disk_told
 from harness.subject.coders.protocol import TokenCoder
 from harness.subject.figures import CoderFigures
 from harness.subject.plan import CollectionPlan
 from harness.task import CoderSettings, SubjectSettings
+
+if TYPE_CHECKING:
+    from harness.subject.memory import Halved
+    from harness.subject.reading import Reading
 
 __all__ = ["collect", "read_figures", "store_config"]
 
 Progress = Callable[[int, int], None]
 
 FIGURES = "figures.json"
+HALVED = "halved.json"
 # How many tokens a coder's figures are taken on.
 _FIGURE_TOKENS = 10_000
 # Traces leave cycles behind; a collection every so many batches keeps memory flat.
@@ -59,40 +68,51 @@ def collect(
         base: what relative paths start from.
 
     Raises:
-        UserError: something in the settings does not fit; nothing was collected then.
+        UserError: something in the settings does not fit, or a coder leaves more than `subject.max_fvu` of the
+            variance unexplained: nothing was collected then. Also an activation that is no number or a full disk:
+            what was collected is kept.
     """
     plan = CollectionPlan.of(subject, coders, base)
     if _is_finished(out, plan.manifest):
         return Store.open(out)
     loaded, reading = plan.load(base)
     vocabulary = Vocabulary.from_tokenizer(plan.tokenizer.backend)
-    figures = reading.figures(plan.batches(), _FIGURE_TOKENS) if reading else {}
+    figures = _figures(plan, reading) if reading else {}
     frames = [
-        CoderFrame(coder.name, info.n_latents, info.hookpoint, info.revision, loaded[coder.name].decoder)
+        CoderFrame(
+            coder.name, info.n_latents, info.hookpoint, info.revision, loaded[coder.name].decoder, rows=subject.rows
+        )
         for coder, info in zip(coders, plan.infos, strict=True)
     ]
     texts = {name: coder for name, coder in loaded.items() if isinstance(coder, TokenCoder)}
-    with StoreWriter.begin(out, plan.manifest.frame, vocabulary, frames) as writer:
+    with full_disk_told(out), StoreWriter.begin(out, plan.manifest.frame, vocabulary, frames) as writer:
         _write_figures(out, figures)
+        record = _HalvedRecord(out, writer.next_context)
+        begun = writer.next_context
         done = 0
-        for number, (tokens, documents) in enumerate(plan.batches()):
-            skip = min(len(tokens), max(0, writer.next_context - number * subject.batch))
-            done += tokens.size
-            if skip < len(tokens):
-                rows = reading.rows(tokens, documents) if reading else {}
-                rows |= _text_rows(texts, vocabulary, tokens, documents)
-                start = skip * subject.context
-                writer.append(
-                    tokens[skip:], documents[skip:], {name: _after(part, start) for name, part in rows.items()}
-                )
-                if number % _GC_BATCHES == 0:
-                    gc.collect()
-            if progress is not None:
-                progress(done, plan.total(done))
+        with BackgroundWriter(writer) as background:
+            for number, (tokens, documents) in enumerate(plan.batches()):
+                first = number * subject.batch
+                skip = min(len(tokens), max(0, begun - first))
+                done += tokens.size
+                if skip < len(tokens):
+                    # whole batches of the global grid, also where a resumed collection begins within one
+                    rows = reading.rows(tokens, documents, first) if reading else {}
+                    rows |= _text_rows(texts, vocabulary, tokens, documents)
+                    start = skip * subject.context
+                    background.append(
+                        tokens[skip:], documents[skip:], {name: _after(part, start) for name, part in rows.items()}
+                    )
+                    record.keep(reading.halved if reading else ())
+                    if number % _GC_BATCHES == 0:
+                        gc.collect()
+                if progress is not None:
+                    progress(done, plan.total(done))
         if progress is not None:
             progress(done, done)
         packed = plan.packer.packed
-        return writer.finish({"documents": packed.documents, "dropped_tokens": packed.dropped})
+        counts = {"documents": packed.documents, "dropped_tokens": packed.dropped, "padding": packed.padding}
+        return writer.finish(counts | record.counts())
 
 
 def read_figures(store: Store) -> dict[str, CoderFigures]:
@@ -101,6 +121,58 @@ def read_figures(store: Store) -> dict[str, CoderFigures]:
     if not path.is_file():
         return {}
     return {name: CoderFigures(**found) for name, found in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def _figures(plan: CollectionPlan, reading: Reading) -> dict[str, CoderFigures]:
+    """Each coder's figures beside those of its own files.
+
+    Raises:
+        CoderError: a coder that is meant to reconstruct does not.
+    """
+    found: dict[str, CoderFigures] = {}
+    known = {coder.name: (info, kind) for coder, info, kind in zip(plan.coders, plan.infos, plan.kinds, strict=True)}
+    for name, figures in reading.figures(plan.batches, _FIGURE_TOKENS).items():
+        info, kind = known[name]
+        published = info.claims.published
+        found[name] = replace(figures, published_fvu=published.fvu, published_l0=published.l0)
+        # negated: not a number is no good figure either
+        if getattr(kind, "reconstructs", True) and not figures.fvu <= plan.subject.max_fvu:
+            raise CoderError(
+                f'coder "{name}" at {info.hookpoint}: {found[name]}, and subject.max_fvu is {plan.subject.max_fvu:g}: '
+                "it belongs to another hookpoint or model, or reads activations that were scaled; correct the "
+                "hookpoint, or set subject.max_fvu higher if this is meant"
+            )
+    return found
+
+
+class _HalvedRecord:
+    """The file in a store that says which contexts were read in smaller batches than its manifest tells."""
+
+    def __init__(self, store: Path, begun: int) -> None:
+        self._path = store / HALVED
+        earlier = json.loads(self._path.read_text(encoding="utf-8")) if self._path.is_file() else []
+        # what lies beyond the begun context is read again now
+        self._earlier = [{**one, "stop": min(one["stop"], begun)} for one in earlier if one["start"] < begun]
+        self._now: Sequence[Halved] = ()
+
+    def keep(self, halved: Sequence[Halved]) -> None:
+        """Write these down, if they are more than before."""
+        if halved != self._now:
+            self._now = halved
+            write_json(self._path, self._all())
+
+    def counts(self) -> dict[str, int]:
+        """How many contexts they are, and the smallest batch; empty where there are none."""
+        found = self._all()
+        if not found:
+            return {}
+        return {
+            "halved_contexts": sum(one["stop"] - one["start"] for one in found),
+            "smallest_batch": min(one["batch"] for one in found),
+        }
+
+    def _all(self) -> list[dict[str, int]]:
+        return [*self._earlier, *(asdict(one) for one in self._now)]
 
 
 def _is_finished(out: Path, wanted: Manifest) -> bool:

@@ -13,15 +13,26 @@ __all__ = ["CoderFigures", "FigureSums"]
 
 @dataclass(frozen=True, slots=True)
 class CoderFigures:
-    """How well a coder describes its hookpoint's activations.
+    """How well a coder describes its hookpoint's activations, or those that it predicts.
 
     `fvu` is the fraction of variance unexplained, sum of squared errors over sum of squared deviations from the
-    mean; `l0` the mean number of active latents a token; `tokens` on how many they were taken.
+    mean; `l0` the mean number of active latents a token; `tokens` on how many they were taken. `published_fvu` and
+    `published_l0` are what the coder's own files say, None where they say nothing.
     """
 
     fvu: float
     l0: float
     tokens: int
+    published_fvu: float | None = None
+    published_l0: float | None = None
+
+    def __str__(self) -> str:
+        fvu, l0 = f"FVU {self.fvu:.3f}", f"L0 {self.l0:.1f}"
+        if self.published_fvu is not None:
+            fvu += f" (published: {self.published_fvu:.3f})"
+        if self.published_l0 is not None:
+            l0 += f" (published: {self.published_l0:.1f})"
+        return f"{fvu}, {l0} on the first {self.tokens:,} tokens"
 
 
 class FigureSums:

@@ -95,7 +95,8 @@ class CollectionPlan:
         readers = [coder for coder, kind in pairs if kind.reads == "activations"]
         points = {coder.name: Hookpoint(coder.hookpoint or "", coder.input) for coder in readers}
         chosen = {coder.name: loaded[coder.name] for coder in readers}
-        return loaded, Reading(Traced(model), points, chosen, self.subject.threads)
+        padded = self.subject.corpus.packing == "rows"
+        return loaded, Reading(Traced(model), points, chosen, self.subject.threads, masked=padded)
 
 
 def _frame(

@@ -33,18 +33,22 @@ class Traced:
         self._orders: dict[frozenset[Hookpoint], tuple[Hookpoint, ...]] = {}
 
     @torch.no_grad()
-    def collect(self, tokens: torch.Tensor, hookpoints: Sequence[Hookpoint]) -> dict[Hookpoint, torch.Tensor]:
+    def collect(
+        self, tokens: torch.Tensor, hookpoints: Sequence[Hookpoint], mask: torch.Tensor | None = None
+    ) -> dict[Hookpoint, torch.Tensor]:
         """What each hookpoint holds, `[batch, seq, d]`, from one forward pass that stops after the last of them.
 
         Args:
             tokens: ids, int64 `[batch, seq]`.
             hookpoints: in any order.
+            mask: 1 for tokens and 0 for padding at the end of rows, int64 `[batch, seq]`; None where there is none.
 
         Raises:
             HookpointError: there is no such module, or it does not run exactly once in a forward pass.
         """
         order = self.order(tokens, hookpoints)
-        with self._envoy.trace(input_ids=tokens.to(self._device), use_cache=False) as tracer:
+        more = {} if mask is None else {"attention_mask": mask.to(self._device)}
+        with self._envoy.trace(input_ids=tokens.to(self._device), use_cache=False, **more) as tracer:
             found = nnsight.save([])
             for hookpoint in order:
                 module = self._envoy.get(hookpoint.path)

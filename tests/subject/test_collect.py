@@ -69,7 +69,9 @@ def sae(tmp_path: Path) -> CoderSettings:
 
 @pytest.fixture
 def subject(llama: Path, corpus_file: Path) -> SubjectSettings:
-    return SubjectSettings(model=str(llama), corpus=CorpusSettings(path=corpus_file), context=16, batch=4, threads=1)
+    # random coders leave everything unexplained
+    corpus = CorpusSettings(path=corpus_file)
+    return SubjectSettings(model=str(llama), corpus=corpus, context=16, batch=4, threads=1, max_fvu=10)
 
 
 def test_a_store_holds_what_hooks_and_the_formula_give(
