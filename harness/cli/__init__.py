@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from harness.cli.export import export
+from harness.cli.import_ import import_
 from harness.cli.models import models
 from harness.cli.plan import plan
 from harness.cli.report import report
@@ -32,6 +33,7 @@ app.command("plan")(plan)
 app.command("models")(models)
 app.command("report")(report)
 app.command("export")(export)
+app.command("import")(import_)
 app.command("train-sae")(train_sae)
 
 
