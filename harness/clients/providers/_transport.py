@@ -1,4 +1,4 @@
-"""The HTTP client that the SDKs are given: aiohttp connections, whole replies, no redirects, requests built quickly."""
+"""The HTTP client that the SDKs are given: aiohttp connections, whole replies, requests built quickly."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Any
 
 import aiohttp
 import httpx2
+from multidict import CIMultiDict
 from yarl import URL
 
-__all__ = ["transport"]
+__all__ = ["Repeating", "transport"]
 
 # Generous: with hundreds of requests a busy event loop reaches a new connection late, and 5 s gave storms of retries.
 _CONNECT = 60.0
-# sets of headers that are remembered; a client has one or two
+# addresses and time-outs that are remembered; a client has one or two
 _REMEMBERED = 64
+# the extension of a request that holds its headers without the length of its body, which aiohttp adds
+_FIELDS = "fields"
 # what aiohttp has undone by the time a reply is handed on
 _UNDONE = (b"content-encoding", b"content-length", b"transfer-encoding")
 
@@ -42,7 +45,7 @@ class Connections(httpx2.AsyncBaseTransport):
         async with self._opened().request(
             request.method,
             _url(str(request.url)),
-            headers=request.headers,
+            headers=request.extensions.get(_FIELDS, request.headers),
             data=request.content,
             allow_redirects=False,
             timeout=_timeout(patience["connect"], patience["read"], patience["pool"]),
@@ -75,44 +78,61 @@ def _timeout(connect: float | None, read: float | None, pool: float | None) -> a
 
 
 class QuickClient(httpx2.AsyncClient):
-    """Builds requests that send JSON to one address, with the same headers each time.
+    """Hands requests to its transport as they are: no redirects, no cookies, no authentication of its own."""
 
-    What httpx2 does for any request (merging addresses and headers, decoding each header to learn its encoding) takes a
-    fifth of the time that a call through an SDK takes; here it is done once and remembered. What is not a body of bytes
-    for an address that is given as text is left to httpx2.
+    async def send(
+        self,
+        request: httpx2.Request,
+        *,
+        stream: bool = False,  # noqa: ARG002 - every reply is read to its end
+        auth: Any = None,  # noqa: ARG002
+        follow_redirects: Any = None,  # noqa: ARG002
+    ) -> httpx2.Response:
+        """The reply to a request.
+
+        Raises:
+            aiohttp.ClientError, TimeoutError: there is none.
+            RuntimeError: the client is closed.
+        """
+        if self.is_closed:
+            raise RuntimeError("the client is closed")
+        return await self._transport.handle_async_request(request)
+
+
+class Repeating:
+    """Put before an SDK's client: builds the requests that differ in their body alone from the first one's parts.
+
+    What the SDKs do for any request (merging addresses, headers and options, each anew) takes a quarter of the time of
+    a call. Requests of any other kind are left to the SDK.
     """
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._usual: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[httpx2.URL, httpx2.Headers]] = {}
+    def _build_request(self, options: Any, *, retries_taken: int = 0) -> httpx2.Request:
+        """The same request that the SDK would build."""
+        content = options.content
+        plain = type(content) is bytes and not options.headers and not options.params and options.files is None
+        if not plain or retries_taken:
+            return super()._build_request(options, retries_taken=retries_taken)  # pyright: ignore[reportAttributeAccessIssue] - the SDK's
+        patterns: dict[str, httpx2.Request] = self.__dict__.setdefault("_patterns", {})
+        if options.url not in patterns:
+            patterns[options.url] = _pattern(super()._build_request(options))  # pyright: ignore[reportAttributeAccessIssue] - the SDK's
+        return _like(patterns[options.url], content)
 
-    def build_request(
-        self, method: str, url: Any, *, content: Any = None, headers: Any = None, timeout: Any = None, **more: Any
-    ) -> httpx2.Request:
-        """The same request that httpx2 would build."""
-        plain = isinstance(content, bytes) and isinstance(url, str) and isinstance(timeout, httpx2.Timeout)
-        if not plain or any(more.values()):
-            return super().build_request(method, url, content=content, headers=headers, timeout=timeout, **more)
-        address, usual = self._known(url, tuple(headers))
-        extensions = {"timeout": timeout.as_dict()}
-        request = httpx2.Request(method, address, stream=httpx2.ByteStream(content), extensions=extensions)
-        request.headers = usual.copy()
-        request.headers.encoding = "ascii"
-        request.headers["content-length"] = str(len(content))
-        request.read()
-        return request
 
-    def _known(self, url: str, given: tuple[tuple[str, str], ...]) -> tuple[httpx2.URL, httpx2.Headers]:
-        """The address, and its headers: what the client sends always, and what was given."""
-        if (url, given) not in self._usual:
-            if len(self._usual) >= _REMEMBERED:
-                self._usual.clear()
-            address = httpx2.URL(url)
-            names = {name.lower() for name, _ in given}
-            usual = [(name, value) for name, value in self.headers.multi_items() if name.lower() not in names]
-            host = ("host", address.netloc.decode("ascii"))
-            self._usual[url, given] = (address, httpx2.Headers([host, *usual, *given], encoding="ascii"))
-        return self._usual[url, given]
+def _pattern(request: httpx2.Request) -> httpx2.Request:
+    """A request with all but what depends on its body; its headers, as aiohttp takes them, are in its extensions."""
+    headers = [(name, value) for name, value in request.headers.multi_items() if name != "content-length"]
+    extensions = {**request.extensions, _FIELDS: CIMultiDict(headers)}
+    return httpx2.Request(
+        request.method, request.url, headers=headers, stream=httpx2.ByteStream(b""), extensions=extensions
+    )
+
+
+def _like(first: httpx2.Request, content: bytes) -> httpx2.Request:
+    """The same request with another body; the headers, which nobody changes, are shared."""
+    request = httpx2.Request(first.method, first.url, stream=httpx2.ByteStream(content), extensions=first.extensions)
+    request.headers = first.headers
+    request.read()
+    return request
 
 
 def transport(timeout: float, limit: int) -> dict[str, Any]:

@@ -46,10 +46,13 @@ class AnthropicProvider:
         # only now: the import takes seconds, and a missing key need not wait for it
         import anthropic
 
-        from harness.clients.providers._transport import transport
+        from harness.clients.providers._transport import Repeating, transport
+
+        # its name is in the user agent
+        class AsyncAnthropic(Repeating, anthropic.AsyncAnthropic): ...
 
         # its tracing is off: it costs a quarter of a call's time and writes errors to spans
-        connection = anthropic.AsyncAnthropic(
+        connection = AsyncAnthropic(
             api_key=where.key,
             base_url=where.base_url,
             open_telemetry=False,

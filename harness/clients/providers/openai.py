@@ -79,8 +79,11 @@ def openai_client(name: str, dialect: Dialect, where: Endpoint, settings: SDKSet
     # only now: the import takes seconds
     import openai
 
-    from harness.clients.providers._transport import transport
+    from harness.clients.providers._transport import Repeating, transport
+
+    # its name is in the user agent
+    class AsyncOpenAI(Repeating, openai.AsyncOpenAI): ...
 
     options = transport(settings.timeout, settings.requests or _CONNECTIONS)
-    connection = openai.AsyncOpenAI(api_key=where.key, base_url=where.base_url, **options)
+    connection = AsyncOpenAI(api_key=where.key, base_url=where.base_url, **options)
     return SDKClient(name, dialect, where, connection, settings)
