@@ -7,12 +7,14 @@ from typing import NoReturn
 
 import typer
 
+from harness.cli.collect import collect
 from harness.cli.export import export
 from harness.cli.import_ import import_
 from harness.cli.models import models
 from harness.cli.plan import plan
 from harness.cli.report import report
 from harness.cli.run import run
+from harness.cli.store import store
 from harness.cli.train_sae import train_sae
 from harness.cli.try_ import try_
 from harness.errors import RunStopped, UserError
@@ -30,10 +32,12 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("try")(try_)
 app.command("plan")(plan)
+app.command("collect")(collect)
 app.command("models")(models)
 app.command("report")(report)
 app.command("export")(export)
 app.command("import")(import_)
+app.command("store")(store)
 app.command("train-sae")(train_sae)
 
 

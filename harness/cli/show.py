@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +24,7 @@ from harness.report.header import header
 from harness.report.reading import Reading
 from harness.report.spending import spent_line
 from harness.report.tables import comparisons
-from harness.report.text import count, figure, metric_name, span, visible
+from harness.report.text import count, duration, figure, metric_name, span, visible
 from harness.report.words import conclusion, evidence, model_free_lines
 from harness.runs.directory import REPORT
 from harness.values import Status
@@ -35,6 +35,8 @@ __all__ = ["Display", "Steps", "console", "print_results"]
 _ROWS = 40
 # between two lines of progress where there is no terminal
 _SECONDS = 10
+# seconds over which the pace of something is taken
+_LATELY = 30
 # share of windows below which a latent counts as rare
 _RARE = 0.05
 
@@ -127,20 +129,36 @@ class Display(_Bars):
 
 
 class Steps(_Bars):
-    """How something that goes in steps goes on."""
+    """How something that goes in steps goes on: how far it is, how fast it goes and how long it will take."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, unit: str = "steps") -> None:
         super().__init__()
+        self.told = False
         self._what = what
+        self._unit = unit
         self._bar: TaskID | None = None
+        # when how many were done, of late: what was skipped in no time at the beginning is soon forgotten
+        self._lately: deque[tuple[float, int]] = deque()
 
     def tell(self, done: int, total: int) -> None:
         """Steps done, of so many."""
-        words = f"{count(done)} of {count(total)} steps"
+        self.told = True
+        words = f"{count(done)} of {count(total)} {self._unit}"
+        if rate := self._rate(done):
+            words += f", {count(rate)} a second" + (f", {duration((total - done) / rate)} left" if done < total else "")
         if self._bar is None:
             self._bar = self._bars.add_task(self._what, done=words, total=total)
-        self._bars.update(self._bar, completed=done, done=words)
+        self._bars.update(self._bar, completed=done, total=total, done=words)
         self._line(f"{self._what}: {words}", last=done == total)
+
+    def _rate(self, done: int) -> float:
+        """Steps a second over the last half minute; 0 while that cannot be told."""
+        now = time.monotonic()
+        self._lately.append((now, done))
+        while now - self._lately[0][0] > _LATELY and len(self._lately) > 2:
+            self._lately.popleft()
+        since, before = self._lately[0]
+        return (done - before) / (now - since) if now - since > 1 else 0.0
 
 
 def print_results(run: Run) -> None:

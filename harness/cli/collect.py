@@ -1,0 +1,106 @@
+"""`harness collect`: lets the subject read the corpus, and says what was collected."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.store import Store
+    from harness.subject.figures import CoderFigures
+
+__all__ = ["collect"]
+
+
+def collect(
+    task: Annotated[str, typer.Argument(help="A task file, or a shipped task's name such as demo.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The store's folder; where `harness run` looks for it if not given.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as subject.corpus.tokens=1000000."),
+    ] = None,
+) -> None:
+    """Collect a task's activations into a store, or go on where an earlier call was cut off."""
+    from harness.cli.show import Steps
+    from harness.errors import TaskError
+    from harness.report.text import duration
+    from harness.runs.running import store_folder
+    from harness.runs.units import naming
+    from harness.subject.collect import collect as collect_store
+    from harness.subject.collect import read_figures
+    from harness.task import load_task
+
+    loaded = load_task(task, set_ or [])
+    if loaded.subject is None:
+        raise TaskError(f"{loaded.source}: there is nothing to collect: this task has no [subject], only a store")
+    with naming(loaded.source):
+        folder = out or store_folder(loaded)
+        began = time.monotonic()
+        with Steps("collecting", "tokens") as progress, _interruptible() as stopped:
+
+            def tell(done: int, total: int) -> None:
+                progress.tell(done, total)
+                if stopped:
+                    raise KeyboardInterrupt
+
+            store = collect_store(loaded.subject, loaded.coder, folder, tell, loaded.base)
+    if not progress.told:
+        typer.echo(f"{folder} is finished already: nothing to do")
+    else:
+        typer.echo(f"{folder}: collected in {duration(time.monotonic() - began)}")
+    for line in _lines(store, read_figures(store)):
+        typer.echo(line)
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[bool]]:
+    """Inside, the first SIGINT or SIGTERM only fills the list: a batch ends and is written; a second one acts."""
+    stopped: list[bool] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in signals}
+
+    def note(number: int, _: FrameType | None) -> None:
+        stopped.append(True)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in signals:
+        signal.signal(number, note)
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _lines(store: Store, figures: dict[str, CoderFigures]) -> Iterator[str]:
+    """What is in a store, a line for all and one or two a coder."""
+    from harness.store.statistics import RARE, SINGLE
+
+    counts = store.manifest.counts
+    documents = f", {counts['documents']:,} documents" if "documents" in counts else ""
+    yield f"{store.n_tokens:,} tokens in {store.n_contexts:,} contexts of {store.context_length}{documents}"
+    if counts.get("halved_contexts"):
+        yield (
+            f"{counts['halved_contexts']:,} contexts were read in batches of {counts['smallest_batch']} or more, for "
+            "want of memory (halved.json says which)"
+        )
+    for name in store.coder_names:
+        coder = store.coder(name)
+        found = coder.statistics
+        live = int((~found.dead).sum())
+        where = f" at {coder.hookpoint}" if coder.hookpoint else ""
+        yield f"{name}: {coder.n_latents:,} latents{where}" + (f", {figures[name]}" if name in figures else "")
+        yield (
+            f"  L0 {found.l0:.2f}; {found.dead.mean():.1%} dead, {found.rare().mean():.1%} with fewer than {RARE} "
+            f"firings; of those that fire {found.single_token().sum() / max(1, live):.1%} on one token "
+            f"(at least {SINGLE:.0%} of the firings)"
+        )
