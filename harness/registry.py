@@ -22,7 +22,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "fuzzing": "harness.scorers.fuzzing:Fuzzing",
     },
     "coders": {
-        "sae": "harness.subject.coders.saelens:SAELensCoder",
+        "sae": "harness.subject.coders.sae:SAECoder",
         "planted": "harness.subject.coders.planted:PlantedCoder",
     },
     "providers": {

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.errors import CoderError
 from harness.subject.activations import ActivationStream, is_held_out
-from harness.subject.coders.saelens import CONFIG, SAELensCoder, save_saelens
+from harness.subject.coders.sae import SAECoder
+from harness.subject.coders.saelens import CONFIG, save_saelens
 from harness.subject.coders.sparse import SparseWeights
 from harness.subject.corpus import Corpus, open_corpus
 from harness.subject.documents import Document
@@ -132,7 +133,7 @@ def train_sae(
     }
     save_saelens(out, trainer.folded(), metadata)
     saved = CoderSettings(name="trained", hookpoint=settings.hookpoint, input=settings.input, path=str(out.resolve()))
-    coder = SAELensCoder.load(saved, Path(), settings.device)
+    coder = SAECoder.load(saved, Path(), settings.device)
     unseen = Packer(tokenizer, settings.context, _HELD_OUT_TOKENS, corpus.packing, files.vocabulary())
     found = evaluate(traced, hookpoint, coder, unseen.batches(_texts(text, held_out=True), text.name, _CONTEXTS))
     report = TrainingReport(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.resources import fixture
-from harness.subject.coders.saelens import SAELensCoder
+from harness.subject.coders.sae import SAECoder
 from harness.subject.corpus_files import FileCorpus
 from harness.subject.evaluate import evaluate
 from harness.subject.hookpoints import Hookpoint
@@ -55,7 +55,7 @@ def test_the_report_is_of_these_files(report: dict[str, Any]) -> None:
     files = find_model(str(fixture("subject")), None, Path())
     hookpoint = Hookpoint(report["sae"]["hookpoint"])
     settings = CoderSettings(name="sae", hookpoint=hookpoint.path, path=str(fixture("subject", "sae")))
-    coder = SAELensCoder.load(settings, Path())
+    coder = SAECoder.load(settings, Path())
     assert coder.info.n_latents == report["sae"]["latents"]
     texts = FileCorpus(fixture("text", "heldout.jsonl"))
     batches = islice(Packer(load_tokenizer(files), 256).batches(texts.documents(), texts.name, 16), 4)

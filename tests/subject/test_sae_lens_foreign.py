@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.subject.coders.saelens import SAELensCoder, save_saelens
+from harness.subject.coders.sae import SAECoder
+from harness.subject.coders.saelens import save_saelens
 from harness.subject.coders.sparse import SparseWeights
 from harness.task import CoderSettings
 
@@ -19,7 +20,7 @@ D, F, K = 12, 40, 5
 
 
 def both(theirs: Any, folder: Path) -> None:
-    coder = SAELensCoder.load(CoderSettings(name="sae", hookpoint="h", path=str(folder)), Path())
+    coder = SAECoder.load(CoderSettings(name="sae", hookpoint="h", path=str(folder)), Path())
     x = torch.randn(33, D, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         acts = theirs.encode(x)

@@ -13,7 +13,7 @@ import torch
 from harness.errors import CoderError, CorpusError, HookpointError
 from harness.subject.activations import ActivationStream, is_held_out
 from harness.subject.coders.protocol import CoderInfo
-from harness.subject.coders.saelens import SAELensCoder
+from harness.subject.coders.sae import SAECoder
 from harness.subject.coders.sparse import SparseCoder, SparseWeights
 from harness.subject.evaluate import evaluate
 from harness.subject.hookpoints import Hookpoint
@@ -221,11 +221,11 @@ def test_training_end_to_end(llama: Path, tmp_path: Path) -> None:
     assert report.held_out_tokens > 100
     assert report == TrainingReport.model_validate_json((tmp_path / "sae" / "report.json").read_text())
     settings = CoderSettings(name="sae", hookpoint="model.layers.1", path=str(tmp_path / "sae"))
-    info = SAELensCoder.describe(settings, Path())
+    info = SAECoder.describe(settings, Path())
     assert (info.n_latents, info.d_in) == (48, 16)
     again = train_sae(str(llama), corpus, SETTINGS, tmp_path / "again")
     assert again.model_dump(exclude={"seconds"}) == report.model_dump(exclude={"seconds"})
-    assert SAELensCoder.describe(settings.model_copy(update={"path": str(tmp_path / "again")}), Path()) == info
+    assert SAECoder.describe(settings.model_copy(update={"path": str(tmp_path / "again")}), Path()) == info
 
 
 def test_mistakes_are_told_before_anything_is_trained(llama: Path, tmp_path: Path, corpus_file: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -35,7 +35,7 @@ class Claims:
     `context` counts tokens. `settings` are how that library changed the model when it loaded it.
     """
 
-    source: str = ""
+    source: str = field(default="", compare=False)
     model: str | None = None
     hook: str | None = None
     target: str | None = None

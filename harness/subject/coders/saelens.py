@@ -1,4 +1,4 @@
-"""SAEs in SAELens' format: a folder with `cfg.json` and `sae_weights.safetensors`, read and written."""
+"""SAELens' format: `cfg.json` in the layouts before and since version 6 with safetensors, read and written."""
 
 from __future__ import annotations
 
@@ -6,29 +6,39 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import CoderError
-from harness.subject.coders.protocol import CoderInfo
-from harness.subject.hookpoints import Hookpoint
-from harness.subject.models import content_hash, hub_file
-from harness.subject.safetensors_header import tensor_shapes
-from harness.task import CoderSettings
+from harness.subject.coders.files import ConfigFile, TensorFile
+from harness.subject.coders.formats import Format, Recognised, Tensors, require, whole
+from harness.subject.coders.protocol import Claims
 
 if TYPE_CHECKING:
-    from harness.subject.coders.sparse import SparseCoder, SparseWeights
+    from harness.subject.coders.sparse import SparseWeights
 
-__all__ = ["CONFIG", "WEIGHTS", "SAELensCoder", "SAELensConfig", "read_config", "save_saelens"]
+__all__ = ["CONFIG", "FORMAT", "WEIGHTS", "build_weights", "read_config", "save_saelens"]
 
 CONFIG = "cfg.json"
 WEIGHTS = "sae_weights.safetensors"
 
+Activation = Literal["relu", "topk", "jumprelu", "gated"]
 Normalize = Literal["none", "layer_norm", "constant_norm_rescale"]
-_ACTIVATIONS: dict[str, Literal["relu", "topk", "jumprelu"]] = {
+_SAES: dict[str, Activation] = {
     "standard": "relu",
+    "gated": "gated",
     "topk": "topk",
     "jumprelu": "jumprelu",
+    # saved while training; once trained they are saved as jumprelu
+    "batchtopk": "jumprelu",
+    "matryoshka_batchtopk": "jumprelu",
 }
+_TRANSCODERS: dict[str, Activation] = {
+    "transcoder": "relu",
+    "skip_transcoder": "relu",
+    "jumprelu_transcoder": "jumprelu",
+    "jumprelu_skip_transcoder": "jumprelu",
+}
+_WRITTEN: dict[str, str] = {"relu": "standard", "topk": "topk", "jumprelu": "jumprelu"}
 # The first version of the layout with SAE keys at the top and the model's under "metadata".
 _LAYOUT = "6.0.0"
 
@@ -38,140 +48,103 @@ class SAELensConfig:
     """What `cfg.json` says, brought from either layout (before and since version 6) to one form."""
 
     d_in: int
+    d_out: int
     d_sae: int
-    activation: Literal["relu", "topk", "jumprelu"]
+    activation: Activation
     k: int
     subtract_b_dec: bool
     normalize: Normalize
     decoder_norms: bool
+    transcoder: bool
+    skip: bool
+    scalar_threshold: bool
 
     @property
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """The tensors that the weights have to hold, with their shapes."""
-        shapes: dict[str, tuple[int, ...]] = {
-            "W_enc": (self.d_in, self.d_sae),
-            "b_enc": (self.d_sae,),
-            "W_dec": (self.d_sae, self.d_in),
-            "b_dec": (self.d_in,),
-        }
-        return shapes | {"threshold": (self.d_sae,)} if self.activation == "jumprelu" else shapes
+        wide = (self.d_sae,)
+        shapes: dict[str, tuple[int, ...]] = {"W_enc": (self.d_in, self.d_sae)}
+        if self.activation == "gated":
+            shapes |= {"b_gate": wide, "b_mag": wide, "r_mag": wide}
+        else:
+            shapes |= {"b_enc": wide}
+        shapes |= {"W_dec": (self.d_sae, self.d_out), "b_dec": (self.d_out,)}
+        if self.activation == "jumprelu":
+            shapes |= {"topk_threshold": ()} if self.scalar_threshold else {"threshold": wide}
+        return shapes | {"W_skip": (self.d_out, self.d_in)} if self.skip else shapes
 
 
-class SAELensCoder:
-    """The coder kind `saelens`; `path` is a folder or `repository:folder` on the Hugging Face Hub."""
-
-    reads: ClassVar[str] = "activations"
-
-    @classmethod
-    def describe(cls, settings: CoderSettings, base: Path) -> CoderInfo:
-        """What is known without loading weights.
-
-        Raises:
-            CoderError: files are missing, broken or of an architecture that is not known.
-        """
-        files = _Files.find(settings, base)
-        config = read_config(files.config)
-        if files.folder is not None:
-            _check(config, files.folder / WEIGHTS)
-        hookpoint = str(Hookpoint(settings.hookpoint or "", settings.input))
-        return CoderInfo(config.d_sae, config.d_in, config.d_in, hookpoint, files.revision())
-
-    @classmethod
-    def load(
-        cls, settings: CoderSettings, base: Path, device: str = "cpu", info: CoderInfo | None = None
-    ) -> SparseCoder:
-        """The SAE, ready to encode on `device`."""
-        from harness.subject.coders.sparse import SparseCoder
-
-        files = _Files.find(settings, base)
-        info = info or cls.describe(settings, base)
-        config = read_config(files.config)
-        weights = files.weights()
-        _check(config, weights)
-        return SparseCoder(info, _weights(config, weights), device)
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """Where an SAE's files are; `folder` is None for one on the Hub, whose weights come when they are needed."""
-
-    config: Path
-    folder: Path | None
-    repository: str = ""
-    subfolder: str = ""
-
-    @classmethod
-    def find(cls, settings: CoderSettings, base: Path) -> _Files:
-        path = settings.path or ""
-        folder = (base / Path(path).expanduser()).resolve()
-        if folder.is_dir():
-            for name in (CONFIG, WEIGHTS):
-                if not (folder / name).is_file():
-                    raise CoderError(f'coder "{settings.name}": {folder} has no {name}; a SAELens folder has both')
-            return cls(folder / CONFIG, folder)
-        repository, colon, subfolder = path.partition(":")
-        if not colon or folder.exists() or path.startswith((".", "/", "~")):
-            raise CoderError(
-                f'coder "{settings.name}": no such folder: {folder}; path is a folder with {CONFIG} and {WEIGHTS}, '
-                "or repository:folder on the Hugging Face Hub"
-            )
-        found = hub_file(repository, _inside(subfolder, CONFIG), None, CoderError)
-        assert found is not None
-        return cls(found, None, repository, subfolder)
-
-    @property
-    def commit(self) -> str:
-        """The commit in a cached file's path, `.../snapshots/<commit>/...`."""
-        parts = self.config.parts
-        return parts[parts.index("snapshots") + 1]
-
-    def revision(self) -> str:
-        """What tells these files from any other: a hash of a folder's content, or the Hub's commit and folder."""
-        if self.folder is not None:
-            return content_hash([self.config, self.folder / WEIGHTS])
-        return f"{self.commit}:{self.subfolder}"
-
-    def weights(self) -> Path:
-        """The weights' path; they are fetched if need be."""
-        if self.folder is not None:
-            return self.folder / WEIGHTS
-        found = hub_file(self.repository, _inside(self.subfolder, WEIGHTS), self.commit, CoderError)
-        assert found is not None
-        return found
-
-
-def read_config(path: Path) -> SAELensConfig:
-    """What a `cfg.json` says.
+def read_config(path: Path, raw: Mapping[str, Any], *, scalar_threshold: bool = False) -> SAELensConfig:
+    """What a `cfg.json` says; `scalar_threshold` where the weights have one threshold for all latents.
 
     Raises:
-        CoderError: it is not valid, or asks for something that is not implemented, by name.
+        CoderError: it asks for something that is not implemented, by name.
     """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CoderError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise CoderError(f"{path}: expected an object with d_in, d_sae and architecture")
-    architecture = str(raw.get("architecture", "standard"))
-    function = str(raw.get("activation_fn_str", raw.get("activation_fn", "relu")))
-    if architecture == "standard" and function == "topk":
-        architecture = "topk"
-    if architecture not in _ACTIVATIONS:
-        raise CoderError(
-            f'{path}: architecture "{architecture}" is not known; known are: {", ".join(sorted(_ACTIVATIONS))}'
-        )
-    if architecture == "standard" and function != "relu":
-        raise CoderError(f'{path}: activation function "{function}" is not known; known are: relu, topk')
+    architecture = _architecture(path, raw)
+    transcoder = architecture in _TRANSCODERS
+    activation = _TRANSCODERS[architecture] if transcoder else _SAES[architecture]
     _refuse(path, raw)
-    activation = _ACTIVATIONS[architecture]
+    subtract = bool(raw.get("apply_b_dec_to_input", not transcoder))
+    if transcoder and subtract:
+        raise CoderError(
+            f"{path}: apply_b_dec_to_input cannot be true for a {architecture}: b_dec belongs to its output"
+        )
+    d_in = whole(path, raw, "d_in")
     return SAELensConfig(
-        d_in=_count(path, raw, "d_in"),
-        d_sae=_count(path, raw, "d_sae"),
+        d_in=d_in,
+        d_out=whole(path, raw, "d_out") if transcoder else d_in,
+        d_sae=whole(path, raw, "d_sae"),
         activation=activation,
         k=_k(path, raw) if activation == "topk" else 0,
-        subtract_b_dec=bool(raw.get("apply_b_dec_to_input", True)),
+        subtract_b_dec=subtract,
         normalize=_normalize(path, raw.get("normalize_activations")),
-        decoder_norms=bool(raw.get("rescale_acts_by_decoder_norm", False)) and activation == "topk",
+        decoder_norms=bool(raw.get("rescale_acts_by_decoder_norm", False)) and "topk" in architecture,
+        transcoder=transcoder,
+        skip="skip" in architecture,
+        scalar_threshold=scalar_threshold and architecture in ("batchtopk", "matryoshka_batchtopk"),
+    )
+
+
+def build_weights(config: SAELensConfig, tensors: Tensors) -> SparseWeights:
+    """The weights in their canonical form."""
+    from harness.subject.coders.sparse import Gate, SparseWeights
+
+    gated = config.activation == "gated"
+    threshold = tensors.get("threshold")
+    if config.scalar_threshold:
+        threshold = tensors["topk_threshold"].expand(config.d_sae).clone()
+    return SparseWeights(
+        tensors["W_enc"],
+        tensors["b_mag" if gated else "b_enc"],
+        tensors["W_dec"],
+        tensors["b_dec"],
+        "relu" if config.activation == "gated" else config.activation,
+        config.k,
+        threshold if config.activation == "jumprelu" else None,
+        config.subtract_b_dec,
+        config.normalize,
+        config.decoder_norms,
+        w_skip=tensors["W_skip"].T.contiguous() if config.skip else None,
+        gate=Gate(tensors["b_gate"], tensors["r_mag"].exp()) if gated else None,
+        rescale_output=not config.transcoder,
+    )
+
+
+def read_claims(source: str, raw: Mapping[str, Any]) -> Claims:
+    """What the configuration says of model and hookpoint."""
+    nested = raw.get("metadata")
+    told = {**raw, **nested} if isinstance(nested, dict) else raw
+    settings = told.get("model_from_pretrained_kwargs") or {}
+    bos = told.get("prepend_bos")
+    context = told.get("context_size")
+    return Claims(
+        source=source,
+        model=_text(told.get("model_name")),
+        hook=_text(told.get("hook_name") or told.get("hook_point") or told.get("hf_hook_name")),
+        target=_text(told.get("hook_name_out") or told.get("hf_hook_name_out")),
+        context=context if isinstance(context, int) and context > 0 else None,
+        bos=bos if isinstance(bos, bool) else None,
+        settings=tuple(sorted(settings.items())) if isinstance(settings, dict) else (),
     )
 
 
@@ -181,10 +154,9 @@ def save_saelens(folder: Path, weights: SparseWeights, metadata: Mapping[str, An
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    architecture = next(name for name, activation in _ACTIVATIONS.items() if activation == weights.activation)
     d_in, d_sae = weights.w_enc.shape
     config: dict[str, Any] = {
-        "architecture": architecture,
+        "architecture": _WRITTEN[weights.activation],
         "d_in": d_in,
         "d_sae": d_sae,
         "dtype": "float32",
@@ -200,8 +172,44 @@ def save_saelens(folder: Path, weights: SparseWeights, metadata: Mapping[str, An
     if weights.threshold is not None:
         tensors["threshold"] = weights.threshold
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    whole = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
-    (folder / WEIGHTS).write_bytes(save(whole))
+    whole_tensors = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in tensors.items()}
+    (folder / WEIGHTS).write_bytes(save(whole_tensors))
+
+
+def _read(file: TensorFile, configs: tuple[ConfigFile, ...]) -> Recognised | None:
+    found = next((config for config in configs if {"d_in", "d_sae"} <= config.value.keys()), None)
+    if found is None or not {"W_enc", "W_dec"} & file.shapes.keys():
+        return None
+    config = read_config(found.path, found.value, scalar_threshold="threshold" not in file.shapes)
+    require(file, config.tensors, f"{found.path.name} (d_in, d_sae)")
+    names = [*config.tensors, *({"scaling_factor"} & file.shapes.keys())]
+
+    def build(tensors: Tensors) -> SparseWeights:
+        scaling = tensors.get("scaling_factor")
+        if scaling is not None and not bool((scaling == 1).all()):
+            raise CoderError(f"{file.path}: a scaling_factor other than 1 is not supported: fold it into the weights")
+        return build_weights(config, tensors)
+
+    claims = read_claims(str(found.path), found.value)
+    return Recognised(
+        found.path, tuple(names), config.d_in, config.d_out, config.d_sae, build, claims, config.transcoder
+    )
+
+
+FORMAT = Format("SAELens", "settings with d_in and d_sae, tensors W_enc and W_dec", _read)
+
+
+def _architecture(path: Path, raw: Mapping[str, Any]) -> str:
+    architecture = str(raw.get("architecture", "standard"))
+    function = str(raw.get("activation_fn_str", raw.get("activation_fn", "relu")))
+    if architecture == "standard" and function == "topk":
+        architecture = "topk"
+    if architecture not in _SAES and architecture not in _TRANSCODERS:
+        known = ", ".join(sorted(_SAES | _TRANSCODERS))
+        raise CoderError(f'{path}: architecture "{architecture}" is not known; known are: {known}')
+    if architecture != "topk" and function != "relu":
+        raise CoderError(f'{path}: activation function "{function}" is not known; known are: relu, topk')
+    return architecture
 
 
 def _refuse(path: Path, raw: Mapping[str, Any]) -> None:
@@ -211,6 +219,13 @@ def _refuse(path: Path, raw: Mapping[str, Any]) -> None:
     # a Hugging Face output projection's input has its heads side by side already, which is what "hook_z" makes
     if shape not in ("none", "hook_z"):
         raise CoderError(f'{path}: reshape_activations "{shape}" is not known; known are: none, hook_z')
+    nested = raw.get("metadata")
+    for told in (raw, nested if isinstance(nested, dict) else {}):
+        for key in ("hook_head_index", "hook_point_head_index", "hook_head_index_out"):
+            if told.get(key) is not None:
+                raise CoderError(
+                    f"{path}: {key} ({told[key]}) is not supported: a hookpoint is a whole module, no head"
+                )
 
 
 def _normalize(path: Path, value: Any) -> Normalize:
@@ -225,58 +240,11 @@ def _normalize(path: Path, value: Any) -> Normalize:
     )
 
 
-def _count(path: Path, raw: Mapping[str, Any], key: str) -> int:
-    value = raw.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise CoderError(f"{path}: {key} has to be a whole number above 0, not {value!r}")
-    return value
-
-
 def _k(path: Path, raw: Mapping[str, Any]) -> int:
     nested = raw.get("activation_fn_kwargs")
     found = raw if "k" in raw else nested if isinstance(nested, dict) else {}
-    return min(_count(path, found, "k"), _count(path, raw, "d_sae"))
+    return min(whole(path, found, "k"), whole(path, raw, "d_sae"))
 
 
-def _check(config: SAELensConfig, weights: Path) -> None:
-    shapes = tensor_shapes(weights)
-    for name, shape in config.tensors.items():
-        if name not in shapes:
-            known = ", ".join(sorted(shapes)) or "none"
-            raise CoderError(f'{weights}: the tensor "{name}" is missing; there are: {known}')
-        if shapes[name] != shape:
-            raise CoderError(
-                f"{weights}: {name} has shape {list(shapes[name])}, and {CONFIG} (d_in, d_sae) wants {list(shape)}"
-            )
-
-
-def _weights(config: SAELensConfig, path: Path) -> SparseWeights:
-    import torch
-    from safetensors import safe_open
-
-    from harness.subject.coders.sparse import SparseWeights
-
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name).to(torch.float32) for name in config.tensors}
-        scaling = file.get_tensor("scaling_factor") if "scaling_factor" in file.keys() else None  # noqa: SIM118 - no mapping
-    if scaling is not None and not torch.allclose(scaling.float(), torch.ones(())):
-        raise CoderError(f"{path}: a scaling_factor other than 1 is not supported: fold it into the weights first")
-    broken = sorted(name for name, tensor in tensors.items() if not bool(tensor.isfinite().all()))
-    if broken:
-        raise CoderError(f"{path}: {broken[0]} holds values that are not finite")
-    return SparseWeights(
-        tensors["W_enc"],
-        tensors["b_enc"],
-        tensors["W_dec"],
-        tensors["b_dec"],
-        config.activation,
-        config.k,
-        tensors.get("threshold"),
-        config.subtract_b_dec,
-        config.normalize,
-        config.decoder_norms,
-    )
-
-
-def _inside(folder: str, name: str) -> str:
-    return f"{folder.strip('/')}/{name}" if folder.strip("/") else name
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -15,7 +15,8 @@ from harness.errors import CoderError
 from harness.store import Rows
 from harness.subject.coders import sparse
 from harness.subject.coders.protocol import ActivationCoder
-from harness.subject.coders.saelens import SAELensCoder, save_saelens
+from harness.subject.coders.sae import SAECoder
+from harness.subject.coders.saelens import save_saelens
 from harness.subject.coders.sparse import SparseCoder, SparseWeights
 from harness.task import CoderSettings
 
@@ -91,7 +92,7 @@ def test_an_sae_computes_what_its_format_says(
 ) -> None:
     monkeypatch.setattr(sparse, "_TOKENS", tiles[0])
     monkeypatch.setattr(sparse, "_LATENTS", tiles[1])
-    coder = SAELensCoder.load(write(tmp_path, CONFIGS[name]), Path())
+    coder = SAECoder.load(write(tmp_path, CONFIGS[name]), Path())
     assert isinstance(coder, ActivationCoder)
     x = torch.randn(17, D, generator=torch.Generator().manual_seed(1)) * 2
     rows = coder.encode(x)
@@ -111,7 +112,7 @@ def test_a_jumprelu_latent_fires_strictly_above_its_threshold(tmp_path: Path) ->
         "b_dec": torch.zeros(D),
         "threshold": torch.full((F,), 2.0),
     }
-    coder = SAELensCoder.load(write(tmp_path, CONFIGS["jumprelu"], weights), Path())
+    coder = SAECoder.load(write(tmp_path, CONFIGS["jumprelu"], weights), Path())
     x = torch.zeros(3, D)
     x[:, 0] = torch.tensor([1.5, 2.0, 2.5]) * D
     assert np.diff(coder.encode(x).indptr).tolist() == [0, 0, F]
@@ -119,14 +120,14 @@ def test_a_jumprelu_latent_fires_strictly_above_its_threshold(tmp_path: Path) ->
 
 def test_half_precision_weights_and_activations_are_widened(tmp_path: Path) -> None:
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in tensors().items()}
-    coder = SAELensCoder.load(write(tmp_path, CONFIGS["topk"], weights), Path())
+    coder = SAECoder.load(write(tmp_path, CONFIGS["topk"], weights), Path())
     x = torch.randn(5, D).to(torch.bfloat16)
     assert coder.encode(x).values.dtype == np.float32
     assert (dense(coder.encode(x)) == dense(coder.encode(x.float()))).all()
 
 
 def test_nothing_in_gives_nothing_out(tmp_path: Path) -> None:
-    coder = SAELensCoder.load(write(tmp_path, CONFIGS["relu"]), Path())
+    coder = SAECoder.load(write(tmp_path, CONFIGS["relu"]), Path())
     rows = coder.encode(torch.zeros(0, D))
     assert rows.indptr.tolist() == [0]
     silent = coder.encode(torch.full((2, D), -1e4) * torch.sign(tensors()["W_enc"].sum(1)))
@@ -143,7 +144,7 @@ def test_a_saved_sae_is_read_back(tmp_path: Path) -> None:
         folder = tmp_path / activation
         save_saelens(folder, weights, {"hook_name": "model.layers.1"})
         settings = CoderSettings(name="saved", hookpoint="model.layers.1", path=activation)
-        coder = SAELensCoder.load(settings, tmp_path)
+        coder = SAECoder.load(settings, tmp_path)
         x = torch.randn(9, D)
         found, expected = coder.encode(x), SparseCoder(coder.info, weights).encode(x)
         for part in ("indptr", "latents", "values"):
@@ -153,18 +154,18 @@ def test_a_saved_sae_is_read_back(tmp_path: Path) -> None:
 
 def test_what_is_known_without_weights(tmp_path: Path) -> None:
     settings = write(tmp_path / "a", CONFIGS["topk"])
-    info = SAELensCoder.describe(settings, Path())
+    info = SAECoder.describe(settings, Path())
     assert (info.n_latents, info.d_in, info.d_decoder, info.hookpoint) == (F, D, D, "model.layers.1")
     before = settings.model_copy(update={"input": True})
-    assert SAELensCoder.describe(before, Path()).hookpoint == "model.layers.1:input"
+    assert SAECoder.describe(before, Path()).hookpoint == "model.layers.1:input"
     other = write(tmp_path / "b", CONFIGS["topk"], tensors(1))
-    assert SAELensCoder.describe(other, Path()).revision != info.revision
+    assert SAECoder.describe(other, Path()).revision != info.revision
     same = write(tmp_path / "c", CONFIGS["topk"])
-    assert SAELensCoder.describe(same, Path()).revision == info.revision
+    assert SAECoder.describe(same, Path()).revision == info.revision
 
 
 def test_the_decoder_is_given_in_half_precision(tmp_path: Path) -> None:
-    coder = SAELensCoder.load(write(tmp_path, CONFIGS["relu"]), Path())
+    coder = SAECoder.load(write(tmp_path, CONFIGS["relu"]), Path())
     assert coder.decoder.dtype == np.float16
     np.testing.assert_allclose(coder.decoder, tensors()["W_dec"], rtol=1e-3)
 
@@ -172,8 +173,10 @@ def test_the_decoder_is_given_in_half_precision(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({"architecture": "gated"}, 'architecture "gated" is not known; known are: jumprelu, standard, topk'),
-        ({"architecture": "transcoder"}, 'architecture "transcoder" is not known'),
+        ({"architecture": "temporal"}, 'architecture "temporal" is not known; known are: batchtopk, gated, jumprelu'),
+        ({"architecture": "transcoder"}, "d_out has to be a whole number above 0, not None"),
+        ({"architecture": "transcoder", "d_out": D, "apply_b_dec_to_input": True}, "cannot be true for a transcoder"),
+        ({"metadata": {"hook_head_index": 3}}, r"hook_head_index \(3\) is not supported"),
         ({"activation_fn_str": "tanh-relu"}, 'activation function "tanh-relu" is not known'),
         ({"normalize_activations": "expected_average_only_in"}, '"expected_average_only_in" is not supported: fold'),
         ({"normalize_activations": True}, '"expected_average_only_in" is not supported'),
@@ -191,22 +194,22 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path: Path, config: dict[s
         del weights["threshold"]
     settings = write(tmp_path, config, weights)
     with pytest.raises(CoderError, match=expected):
-        SAELensCoder.describe(settings, Path())
+        SAECoder.describe(settings, Path())
 
 
 def test_a_scaling_factor_in_the_weights_is_refused(tmp_path: Path) -> None:
     ones = write(tmp_path / "ones", CONFIGS["relu"], tensors() | {"scaling_factor": torch.ones(F)})
-    SAELensCoder.load(ones, Path())
+    SAECoder.load(ones, Path())
     twos = write(tmp_path / "twos", CONFIGS["relu"], tensors() | {"scaling_factor": torch.full((F,), 2.0)})
     with pytest.raises(CoderError, match="scaling_factor other than 1"):
-        SAELensCoder.load(twos, Path())
+        SAECoder.load(twos, Path())
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     broken = tensors()
     broken["W_enc"][1, 2] = float("nan")
     with pytest.raises(CoderError, match="W_enc holds values that are not finite"):
-        SAELensCoder.load(write(tmp_path, CONFIGS["relu"], broken), Path())
+        SAECoder.load(write(tmp_path, CONFIGS["relu"], broken), Path())
 
 
 @pytest.mark.parametrize("kept", [0, 5, 100, -1])
@@ -215,7 +218,7 @@ def test_a_truncated_file_is_told(tmp_path: Path, kept: int) -> None:
     weights = tmp_path / "sae_weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:kept])
     with pytest.raises(CoderError, match=r"sae_weights\.safetensors: .*truncated"):
-        SAELensCoder.describe(settings, Path())
+        SAECoder.describe(settings, Path())
 
 
 def test_other_broken_files_are_told(tmp_path: Path) -> None:
@@ -224,17 +227,21 @@ def test_other_broken_files_are_told(tmp_path: Path) -> None:
     good = weights.read_bytes()
     weights.write_bytes(good + b"more")
     with pytest.raises(CoderError, match="longer than it says"):
-        SAELensCoder.describe(settings, Path())
+        SAECoder.describe(settings, Path())
     weights.write_bytes((20).to_bytes(8, "little") + b"x" * 40)
     with pytest.raises(CoderError, match="its header is broken"):
-        SAELensCoder.describe(settings, Path())
+        SAECoder.describe(settings, Path())
     weights.write_bytes(good)
     (tmp_path / "cfg.json").write_text("{", encoding="utf-8")
     with pytest.raises(CoderError, match=r"cfg\.json: not valid JSON"):
-        SAELensCoder.describe(settings, Path())
+        SAECoder.describe(settings, Path())
+    (tmp_path / "cfg.json").unlink()
+    weights.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(CoderError, match="a Git LFS pointer"):
+        SAECoder.describe(settings, Path())
     weights.unlink()
-    with pytest.raises(CoderError, match=r'coder "made": .* has no sae_weights\.safetensors'):
-        SAELensCoder.describe(settings, Path())
+    with pytest.raises(CoderError, match=r'coder "made": .* holds no file of tensors'):
+        SAECoder.describe(settings, Path())
 
 
 @pytest.mark.parametrize("path", ["nowhere", "./nowhere:sub", "a b:c"])
@@ -242,4 +249,4 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     settings = CoderSettings(name="made", hookpoint="model.layers.1", path=path)
     with pytest.raises(CoderError, match=r"no such folder|cannot be fetched"):
-        SAELensCoder.describe(settings, tmp_path)
+        SAECoder.describe(settings, tmp_path)
