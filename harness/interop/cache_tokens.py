@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from harness.errors import FormatError
+from harness.interop.tensors import Tensor
 from harness.store import Vocabulary
 
 __all__ = ["Text", "cache_text"]
@@ -19,14 +20,14 @@ __all__ = ["Text", "cache_text"]
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Token ids `[rows, context]` and what they are; `others` hold the same ids once more."""
+    """Token ids `[rows, context]` and the table of their text; `others` hold the same ids once more."""
 
     rows: int
     context: int
     vocabulary: Vocabulary
     where: Path
-    ids: Any
-    others: tuple[tuple[Path, Any], ...] = ()
+    ids: Tensor | NDArray[Any]
+    others: tuple[tuple[Path, Tensor], ...] = ()
 
     @property
     def specials(self) -> NDArray[np.int64]:
@@ -53,7 +54,7 @@ class Text:
 
 
 def cache_text(
-    source: Path, own: Sequence[tuple[Path, Any] | None], tokenizer: str | None, tokens: Path | None
+    source: Path, own: Sequence[tuple[Path, Tensor] | None], tokenizer: str | None, tokens: Path | None
 ) -> Text:
     """The text of a cache whose files have these token ids, or none.
 
@@ -66,28 +67,27 @@ def cache_text(
             "tokenizer.json"
         )
     there = [one for one in own if one is not None]
-    where, ids = (tokens, _given(tokens)) if tokens is not None else there[0] if there else (None, None)
-    if where is None:
+    if tokens is not None:
+        where, ids = tokens, _given(tokens)
+    elif there:
+        where, ids = there[0]
+    else:
         raise FormatError(
             f"{source}: this cache was written without its tokens; give --tokens, a .npy or .safetensors file of the "
             "token ids [rows, context] that the model read"
         )
-    shape = _shape(ids)
+    shape = ids.shape
     if len(shape) != 2 or 0 in shape:
         raise FormatError(f"{where}: tokens have shape {list(shape)}, and should have [rows, context]")
     for path, other in there:
-        if _shape(other) != shape:
-            raise FormatError(f"{path}: it has tokens of shape {list(_shape(other))} and {where} of {list(shape)}")
+        if other.shape != shape:
+            raise FormatError(f"{path}: it has tokens of shape {list(other.shape)} and {where} of {list(shape)}")
     # one file a hookpoint is enough: what one run wrote repeats them in each
-    folders: dict[Path, tuple[Path, Any]] = {}
+    folders: dict[Path, tuple[Path, Tensor]] = {}
     for path, other in there:
         folders.setdefault(path.parent, (path, other))
     others = tuple(one for one in folders.values() if one[0] != where)
     return Text(shape[0], shape[1], _vocabulary(tokenizer), where, ids, others)
-
-
-def _shape(ids: Any) -> tuple[int, ...]:
-    return tuple(ids.shape) if isinstance(ids, np.ndarray) else tuple(ids.get_shape())
 
 
 def _given(path: Path) -> NDArray[Any]:

@@ -19,6 +19,7 @@ from harness.errors import FormatError
 from harness.interop.building import building
 from harness.interop.cache_tokens import Text, cache_text
 from harness.interop.documents import decoded
+from harness.interop.tensors import open_tensors
 from harness.store import CoderFrame, ManifestFrame, Rows, Store, StoreWriter
 
 __all__ = ["import_cache", "recognised"]
@@ -131,23 +132,20 @@ class _Shard:
 
     def __init__(self, path: Path, start: int, stop: int | None, stack: ExitStack) -> None:
         self.path = path
-        try:
-            file = stack.enter_context(safe_open(path, framework="numpy"))
-            self.locations: Any = file.get_slice("locations")
-            self.activations: Any = file.get_slice("activations")
-            self.tokens: tuple[Path, Any] | None = (
-                (path, file.get_slice("tokens")) if "tokens" in file.keys() else None  # noqa: SIM118 - no mapping
-            )
-        except (OSError, SafetensorError) as error:
-            raise FormatError(f"{path}: this file is broken or cut short: {error}") from error
-        shape, values = self.locations.get_shape(), self.activations.get_shape()
+        tensors = open_tensors(path, stack)
+        if not tensors.keys() >= _NEEDED:
+            raise FormatError(f"{path}: it has {', '.join(tensors)}, and should have locations and activations")
+        self.locations = tensors["locations"]
+        self.activations = tensors["activations"]
+        self.tokens = (path, tensors["tokens"]) if "tokens" in tensors else None
+        shape, values = self.locations.shape, self.activations.shape
         if len(shape) != 2 or shape[1] != 3 or values != shape[:1]:
             raise FormatError(
-                f"{path}: locations have shape {shape} and activations {values}, "
+                f"{path}: locations have shape {list(shape)} and activations {list(values)}, "
                 "and should have [n, 3] and [n]: row, position and latent of each"
             )
         self.size: int = shape[0]
-        self.wide: bool = self.activations.get_dtype() != "F16"
+        self.wide: bool = self.activations.dtype != "F16"
         self.start = start
         self._stop = stop
         self._order: tuple[NDArray[Any], NDArray[Any]] | None = None

@@ -55,6 +55,8 @@ def _notes(reading: Reading) -> Iterator[str]:
 
 def _corpus(reading: Reading) -> str:
     tokens = f"{reading.run.record['store']['tokens']:,} tokens"
+    if reading.store is not None and reading.store.manifest.frame.sampling == "selected":
+        return f"{reading.store.n_contexts:,} published records"
     if reading.task.subject is None:
         return tokens
     corpus = reading.task.subject.corpus
@@ -64,7 +66,7 @@ def _corpus(reading: Reading) -> str:
 def _coder(reading: Reading, name: str) -> CoderLine:
     settings = next(coder for coder in reading.task.coder if coder.name == name)
     figures = reading.run.record["store"].get("figures", {}).get(name, {})
-    source = settings.path or settings.kind
+    source = settings.path or ("a finished store" if reading.task.store is not None else settings.kind)
     if reading.store is None:
         return CoderLine(name, settings.hookpoint or "", None, source)
     reader = reading.store.coder(name)
