@@ -18,7 +18,7 @@ RARE = 200
 # the share of firings on one token from which a latent counts as that token's
 SINGLE = 0.9
 # nonzeros that are looked at together
-BLOCK = 1 << 22
+BLOCK = 1 << 20
 # the arrays that a store keeps, with their type and what follows [latents] in their shape
 KEPT: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "contexts": ("<i8", ()),

@@ -34,7 +34,7 @@ from harness.store.vocabulary import Vocabulary
 
 __all__ = ["StoreWriter"]
 
-SEGMENT_NONZEROS = 1 << 24
+SEGMENT_NONZEROS = 1 << 23
 SEGMENT_TOKENS = 1 << 20
 _OURS = {".lock", ".lock.pid", "vocabulary.json", "vocabulary.json.tmp", "manifest.json.tmp", "coders"}
 
