@@ -33,11 +33,13 @@ def documents(path: Path) -> Iterator[tuple[str, bytes]]:
             if keys_of(first) is None:
                 yield str(path), first + file.read()
                 return
-            number, line = 1, first
-            while line:
-                if line.strip():
-                    yield f"{path}, line {number}", line
-                number, line = number + 1, file.readline()
+            following = file.readline()
+            yield f"{path}, line 1" if following else str(path), first
+            number = 2
+            while following:
+                if following.strip():
+                    yield f"{path}, line {number}", following
+                number, following = number + 1, file.readline()
     except (OSError, EOFError, zlib.error) as error:
         raise FormatError(f"{path}: this file cannot be read: {error}") from error
 
