@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import CoderError
 from harness.subject.coders.files import ConfigFile, TensorFile
-from harness.subject.coders.formats import Format, Recognised, Tensors, require
+from harness.subject.coders.formats import Format, Recognised, Tensors, has_settings, require
 from harness.subject.coders.protocol import Claims, Published
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ def _read(file: TensorFile, configs: tuple[ConfigFile, ...]) -> Recognised | Non
     if config is None:
         # a vector of thresholds alone is Gemma Scope's as well, and the same formula
         fitting = [name for name in fitting if name != "JumpReluAutoEncoder"]
+        if has_settings(file, configs):
+            # any linear encoder and decoder have these names
+            fitting = [name for name in fitting if name != "AutoEncoderNew"]
         if len(fitting) > 1:
             raise CoderError(
                 f"{file.path}: {' and '.join(fitting)} have the same tensors and other formulas, and there is no "

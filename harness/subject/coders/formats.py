@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from harness.subject.coders.sparse import SparseWeights
 
-__all__ = ["Format", "Recognised", "number", "require", "whole"]
+__all__ = ["Format", "Recognised", "has_settings", "number", "require", "whole"]
 
 Tensors = Mapping[str, "torch.Tensor"]
 
@@ -49,6 +49,11 @@ class Format:
     name: str
     signs: str
     read: Callable[[TensorFile, tuple[ConfigFile, ...]], Recognised | None]
+
+
+def has_settings(file: TensorFile, configs: tuple[ConfigFile, ...]) -> bool:
+    """Whether settings lie beside a file of tensors: what follows none of them would read it wrong in silence."""
+    return any(config.path.parent == file.path.parent for config in configs)
 
 
 def require(file: TensorFile, wanted: Mapping[str, tuple[int, ...]], why: str = "") -> None:

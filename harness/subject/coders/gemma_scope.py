@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import CoderError
 from harness.subject.coders.files import ConfigFile, TensorFile
-from harness.subject.coders.formats import Format, Recognised, Tensors, require
+from harness.subject.coders.formats import Format, Recognised, Tensors, has_settings, require
 from harness.subject.coders.protocol import Claims, Published
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ _SKIP = "affine_skip_connection"
 
 
 def _read(file: TensorFile, configs: tuple[ConfigFile, ...]) -> Recognised | None:
+    config = next((one for one in configs if "hf_hook_point_in" in one.value), None)
+    if config is None and has_settings(file, configs):
+        return None
     lower = "w_enc" in file.shapes
     w_enc, w_dec = ("w_enc", "w_dec") if lower else ("W_enc", "W_dec")
     if not {w_enc, "threshold"} <= file.shapes.keys() or len(file.shapes[w_enc]) != 2:
@@ -41,7 +44,6 @@ def _read(file: TensorFile, configs: tuple[ConfigFile, ...]) -> Recognised | Non
     if _SKIP in file.shapes:
         shapes[_SKIP] = (d_in, d_out)
     require(file, shapes)
-    config = next((one for one in configs if "hf_hook_point_in" in one.value), None)
 
     def build(tensors: Tensors) -> SparseWeights:
         from harness.subject.coders.sparse import SparseWeights

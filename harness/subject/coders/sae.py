@@ -22,8 +22,8 @@ __all__ = ["FORMATS", "SAECoder", "target_of"]
 FORMATS: tuple[Format, ...] = (
     saelens.FORMAT,
     sparsify.FORMAT,
-    dictionary_learning.FORMAT,
     llama_scope.FORMAT,
+    dictionary_learning.FORMAT,
     openai.FORMAT,
     gemma_scope.FORMAT,
 )
