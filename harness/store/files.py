@@ -23,6 +23,8 @@ __all__ = [
     "checksum",
     "open_array",
     "placed",
+    "read_open",
+    "read_stretch",
     "sync_folder",
     "write_array",
     "write_chunks",
@@ -156,6 +158,40 @@ def open_array(path: Path, dtype: str, shape: Sequence[int]) -> NDArray[Any]:
         raise StoreError(f"{path} is corrupt: not an array of {wanted.name} {list(shape)}; collect the store again")
     # as a plain array, which is indexed several times faster than a memmap
     return np.asarray(np.memmap(path, dtype=wanted, mode="r", offset=HEADER, shape=tuple(shape)))
+
+
+def read_stretch(path: Path, dtype: np.dtype[Any], low: int, high: int) -> NDArray[Any]:
+    """Elements `low` to `high` of an npy file that `open_array` would open; the file does not stay open.
+
+    Raises:
+        StoreError: the file is missing or truncated.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is missing: collect the store again") from error
+    try:
+        return read_open(handle, path, dtype, low, high)
+    finally:
+        os.close(handle)
+
+
+def read_open(handle: int, path: Path, dtype: np.dtype[Any], low: int, high: int) -> NDArray[Any]:
+    """As `read_stretch`, of a file that is open; safe to be called from several threads.
+
+    Raises:
+        StoreError: the file is truncated.
+    """
+    length, offset = (high - low) * dtype.itemsize, HEADER + low * dtype.itemsize
+    data = os.pread(handle, length, offset)
+    while 0 < len(data) < length:  # systems read 2 GiB at most at a time
+        more = os.pread(handle, length - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    if len(data) < length:
+        raise StoreError(f"{path} is truncated: collect the store again")
+    return np.frombuffer(data, dtype=dtype)
 
 
 def _header(dtype: np.dtype[Any], shape: Sequence[int]) -> bytes:

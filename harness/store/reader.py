@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import StoreError
-from harness.store.files import HEADER, checksum, open_array, write_array
+from harness.store.files import checksum, open_array, read_open, write_array
 from harness.store.format import CoderManifest, Manifest, Observed, coder_folder, read_manifest
 from harness.store.rows import Fired
 from harness.store.statistics import BLOCK, KEPT, Statistics, Tally, blocks
@@ -242,8 +242,9 @@ class CoderReader:
         self._in_range(index)
         start, stop = int(self._indptr[index]), int(self._indptr[index + 1])
         # a positioned read brings exactly these bytes; a mapped one would read ahead and stall
-        positions = self._read(self._position_file, "positions", self._positions.dtype, start, stop)
-        values = self._read(self._value_file, "values", self._values.dtype, start, stop)
+        folder = self._folder / "csc"
+        positions = read_open(self._position_file, folder / "positions.npy", self._positions.dtype, start, stop)
+        values = read_open(self._value_file, folder / "values.npy", self._values.dtype, start, stop)
         if self._checksums is not None and not self._sound[index]:
             if zlib.crc32(values.data, zlib.crc32(positions.data)) != self._checksums[index]:
                 self._name_the_corrupt_file()
@@ -362,13 +363,6 @@ class CoderReader:
             temporary.unlink(missing_ok=True)
         return counts
 
-    def _read(self, file: int, name: str, dtype: np.dtype[Any], start: int, stop: int) -> NDArray[Any]:
-        length = (stop - start) * dtype.itemsize
-        data = _pread(file, length, HEADER + start * dtype.itemsize)
-        if len(data) != length:
-            raise StoreError(f"{self._folder / 'csc' / name}.npy is truncated: collect the store again")
-        return np.frombuffer(data, dtype=dtype)
-
     def _in_range(self, index: int) -> None:
         if not 0 <= index < self.n_latents:
             raise StoreError(f'coder "{self.name}" has latents 0 to {self.n_latents - 1}, not {index}')
@@ -378,15 +372,3 @@ def _open_for_reading(owner: object, path: Path) -> int:
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     weakref.finalize(owner, os.close, handle)
     return handle
-
-
-def _pread(file: int, length: int, offset: int) -> bytes:
-    """Read `length` bytes at `offset`; fewer only at the end of the file."""
-    parts = []
-    while length > 0:
-        part = os.pread(file, length, offset)
-        if not part:
-            break
-        parts.append(part)
-        length, offset = length - len(part), offset + len(part)
-    return b"".join(parts)

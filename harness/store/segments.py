@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import StoreError
-from harness.store.files import checksum, open_array, sync_folder, write_array, write_json
+from harness.store.files import checksum, open_array, read_stretch, sync_folder, write_array, write_json
 
-__all__ = ["Columns", "Segment", "check_segments", "list_segments", "sort_by_latent", "write_segment"]
+__all__ = ["Columns", "Part", "Segment", "check_segments", "list_segments", "sort_by_latent", "write_segment"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +28,32 @@ class Columns:
     indptr: NDArray[np.int64]
     positions: NDArray[np.uint32]
     values: NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A coder's part of a segment, read from the disk stretch by stretch: of however many, no file stays open."""
+
+    folder: Path
+    nonzeros: int
+    value_dtype: np.dtype[Any]
+
+    def edges(self, first: int, last: int) -> NDArray[np.int64]:
+        """Where latents `first` to `last` begin, and where the last one ends, `[last - first + 1]`."""
+        return read_stretch(self.folder / "indptr.npy", np.dtype("<i8"), first, last + 1)
+
+    def positions(self, low: int, high: int) -> NDArray[np.uint32]:
+        """Positions of nonzeros `low` to `high`; they count from the store's first token."""
+        return read_stretch(self.folder / "positions.npy", np.dtype("<u4"), low, high)
+
+    def values(self, low: int, high: int) -> NDArray[Any]:
+        """Values of nonzeros `low` to `high`."""
+        return read_stretch(self.folder / "values.npy", self.value_dtype, low, high)
+
+    def columns(self, n_latents: int) -> Columns:
+        """All of it."""
+        every = (0, self.nonzeros)
+        return Columns(self.edges(0, n_latents), self.positions(*every), self.values(*every))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +73,9 @@ class Segment:
         """The document of each position, `[contexts, positions]`."""
         return open_array(self.path / "documents.npy", "<i4", (self.stop - self.start, context))
 
-    def columns(self, coder: str, n_latents: int, value_dtype: str) -> Columns:
-        """A coder's part; positions count from the store's first token."""
-        folder, size = self.path / coder, self.nonzeros[coder]
-        return Columns(
-            open_array(folder / "indptr.npy", "<i8", (n_latents + 1,)),
-            open_array(folder / "positions.npy", "<u4", (size,)),
-            open_array(folder / "values.npy", value_dtype, (size,)),
-        )
+    def part(self, coder: str, value_dtype: np.dtype[Any]) -> Part:
+        """A coder's part."""
+        return Part(self.path / coder, self.nonzeros[coder], value_dtype)
 
 
 def sort_by_latent(

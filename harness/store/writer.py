@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 
 from harness.errors import StoreError
 from harness.store.buffer import Buffer
-from harness.store.compact import Part, compact
-from harness.store.files import checksum, placed, sync_folder, write_array, write_chunks, write_json
+from harness.store.compact import compact
+from harness.store.files import (
+    checksum,
+    open_array,
+    placed,
+    sync_folder,
+    write_array,
+    write_chunks,
+    write_json,
+)
 from harness.store.format import (
     CoderFrame,
     CoderManifest,
@@ -271,25 +279,29 @@ class StoreWriter:
         return crc
 
     def _join_coder(self, coder: CoderManifest) -> dict[str, int]:
-        context, dtype = self._manifest.frame.context, self._manifest.frame.value_dtype
-        found = [(one, one.columns(coder.name, coder.n_latents, dtype)) for one in self._segments]
-        parts = [Part(columns, one.start * context, one.tokens(context).reshape(-1)) for one, columns in found]
-        with placed(coder_folder(self._path, coder.name) / "csc") as folder:
-            crc, tally = compact(parts, coder.n_latents, context, self._dtype, folder)
+        context, folder = self._manifest.frame.context, coder_folder(self._path, coder.name)
+        tokens = open_array(self._path / "tokens.npy", "<u4", (self.next_context, context)).reshape(-1)
+        parts = [segment.part(coder.name, self._dtype) for segment in self._segments]
+        with placed(folder / "csc") as target:
+            crc, tally = compact(parts, tokens, coder.n_latents, context, target)
         named = {f"csc/{name}": value for name, value in crc.items()}
-        with placed(coder_folder(self._path, coder.name) / "statistics") as folder:
+        with placed(folder / "statistics") as target:
             for name, array in tally.arrays.items():
-                named[f"statistics/{name}.npy"] = write_array(folder / f"{name}.npy", array)
+                named[f"statistics/{name}.npy"] = write_array(target / f"{name}.npy", array)
         if coder.rows:
-            stretches = (Stretch(one.start * context, one.stop * context, columns) for one, columns in found)
-            with placed(coder_folder(self._path, coder.name) / "rows") as folder:
-                crc = write_rows(
-                    stretches, self.next_context * context, sum(len(c.positions) for _, c in found), folder
-                )
+            nonzeros = sum(part.nonzeros for part in parts)
+            with placed(folder / "rows") as target:
+                crc = write_rows(self._stretches(coder), len(tokens), nonzeros, target)
             named |= {f"rows/{name}": value for name, value in crc.items()}
         if coder.decoder is not None:
-            named["decoder.npy"] = checksum(coder_folder(self._path, coder.name) / "decoder.npy")
+            named["decoder.npy"] = checksum(folder / "decoder.npy")
         return {f"coders/{coder.name}/{name}": value for name, value in named.items()}
+
+    def _stretches(self, coder: CoderManifest) -> Iterator[Stretch]:
+        context = self._manifest.frame.context
+        for segment in self._segments:
+            columns = segment.part(coder.name, self._dtype).columns(coder.n_latents)
+            yield Stretch(segment.start * context, segment.stop * context, columns)
 
     def _write_observed(self, coder: CoderManifest, observed: Observed) -> dict[str, int]:
         indptr, contexts = observed.indptr.astype("<i8"), observed.contexts.astype("<i8")

@@ -104,6 +104,7 @@ def test_statistics_are_those_of_the_dense_matrix(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compaction, "BLOCK", block)
+        patch.setattr(compaction, "_SLICE", 0)
         world = World(tmp_path_factory.mktemp("stores") / "store", seed, value_dtype, segment)
     check(world.store.coder("a").statistics, world)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -106,6 +107,7 @@ def test_segments_and_blocks_change_no_byte(
     for name, limit, size in (("one", 1 << 24, 1 << 22), ("many", segment, block)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(compact, "BLOCK", size)
+            patch.setattr(compact, "_SLICE", 0)
             paths.append(folder / name)
             coders = [CoderFrame("a", LATENTS, "block.0")]
             with StoreWriter.create(folder / name, FRAME, VOCABULARY, coders, segment_nonzeros=limit) as writer:
@@ -187,6 +189,22 @@ def test_a_writer_killed_once_at_each_file_operation_ends_in_the_same_bytes(tmp_
         assert same_files(whole.path, Store.open(cut).path)
         operations += 3
     assert operations >= 60
+
+
+def test_many_segments_need_few_open_files(path: Path) -> None:
+    handles = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 64
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    coders = (CoderFrame("a", LATENTS, "block.0", rows=True),)
+    with StoreWriter.create(path, FRAME, VOCABULARY, coders, segment_nonzeros=1) as writer:
+        for seed in range(60):
+            writer.append(*text_batch(seed, 1), {"a": rows(dense_batch(seed, 1))})
+        resource.setrlimit(resource.RLIMIT_NOFILE, (handles + 24, limits[1]))
+        try:
+            store = writer.finish()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    dense = np.concatenate([dense_batch(seed, 1) for seed in range(60)])
+    assert store.coder("a").firings.tolist() == (dense > 0).sum(axis=0).tolist()
 
 
 def test_a_second_writer_is_told_who_writes(path: Path) -> None:
