@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,9 @@ def sort_by_latent(
     columns = csr_array((bits, latents, indptr), shape=(rows, n_latents)).tocsc()
     offsets = columns.indptr.astype(np.int64)
     places = columns.indices
-    falls = np.flatnonzero(places[1:] <= places[:-1]) + 1 if len(places) else places
-    if len(falls) and not np.isin(falls, offsets).all():
+    begins = np.zeros(len(places) + 1, dtype=bool)
+    begins[offsets] = True
+    if not begins[1:-1][places[1:] <= places[:-1]].all():
         raise ValueError("a latent fires twice at one position")
     positions = places.astype(np.int32, copy=False).view(np.uint32)
     positions += np.uint32(first)
@@ -111,7 +112,7 @@ def write_segment(
     start: int,
     tokens: NDArray[np.uint32],
     documents: NDArray[np.int32],
-    coders: Mapping[str, Columns],
+    coders: Iterable[tuple[str, Columns]],
 ) -> Segment:
     """Write contexts from `start` on as a new segment: complete under its name, or not there."""
     temporary = folder / f"seg-{start:09d}.tmp"
@@ -121,13 +122,14 @@ def write_segment(
         "tokens.npy": write_array(temporary / "tokens.npy", tokens),
         "documents.npy": write_array(temporary / "documents.npy", documents),
     }
-    for name, columns in coders.items():
+    nonzeros = {}
+    for name, columns in coders:
+        nonzeros[name] = len(columns.positions)
         (temporary / name).mkdir()
         for kind in ("indptr", "positions", "values"):
             crc[f"{name}/{kind}.npy"] = write_array(temporary / name / f"{kind}.npy", getattr(columns, kind))
         sync_folder(temporary / name)
     stop = start + len(tokens)
-    nonzeros = {name: len(columns.positions) for name, columns in coders.items()}
     write_json(temporary / "segment.json", {"start": start, "stop": stop, "nonzeros": nonzeros, "crc32": crc})
     path = folder / f"seg-{start:09d}"
     temporary.rename(path)

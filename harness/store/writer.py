@@ -42,7 +42,7 @@ from harness.store.vocabulary import Vocabulary
 
 __all__ = ["StoreWriter"]
 
-SEGMENT_NONZEROS = 1 << 23
+SEGMENT_NONZEROS = 1 << 22
 SEGMENT_TOKENS = 1 << 20
 _OURS = {".lock", ".lock.pid", "vocabulary.json", "vocabulary.json.tmp", "manifest.json.tmp", "coders"}
 
@@ -78,8 +78,8 @@ class StoreWriter:
     ) -> StoreWriter:
         """Start a store in a new or empty folder.
 
-        A segment is written once it holds `segment_nonzeros` activations (36 bytes of memory each) or
-        `segment_tokens` tokens.
+        A segment is written once it holds `segment_nonzeros` activations of a coder, eight times as many of all
+        coders (6 to 12 bytes of memory each) or `segment_tokens` tokens.
 
         Raises:
             StoreError: the folder holds something, is being written, or two coders share a name.
@@ -177,8 +177,9 @@ class StoreWriter:
         for coder in self._manifest.coders:
             self._held[coder.name].append(rows[coder.name])
         self.next_context += len(tokens)
-        nonzeros, held = sum(map(len, self._held.values())), sum(part.size for part in self._tokens)
-        if nonzeros >= self._segment_nonzeros or held >= self._segment_tokens:
+        nonzeros, held = [len(buffer) for buffer in self._held.values()], sum(part.size for part in self._tokens)
+        full = max(nonzeros, default=0) >= self._segment_nonzeros or sum(nonzeros) >= 8 * self._segment_nonzeros
+        if full or held >= self._segment_tokens:
             self._flush()
 
     def flush(self) -> None:
@@ -263,7 +264,8 @@ class StoreWriter:
         start = self._segments[-1].stop if self._segments else 0
         tokens, documents = np.concatenate(self._tokens), np.concatenate(self._documents)
         first = start * self._manifest.frame.context
-        columns = {name: buffer.columns(first) for name, buffer in self._held.items()}
+        # one coder after the other: no two are in memory twice
+        columns = ((name, buffer.columns(first)) for name, buffer in self._held.items())
         self._segments.append(write_segment(self._path / "segments", start, tokens, documents, columns))
         self._clear()
 

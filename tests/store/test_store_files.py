@@ -192,7 +192,8 @@ def test_a_writer_killed_once_at_each_file_operation_ends_in_the_same_bytes(tmp_
 
 
 def test_many_segments_need_few_open_files(path: Path) -> None:
-    handles = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 64
+    folder = Path("/proc/self/fd")
+    handles = len([*folder.iterdir()]) if folder.is_dir() else 64
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     coders = (CoderFrame("a", LATENTS, "block.0", rows=True),)
     with StoreWriter.create(path, FRAME, VOCABULARY, coders, segment_nonzeros=1) as writer:
