@@ -1,4 +1,4 @@
-"""A store that is made from files: it appears under its name when it is complete, and not at all if that fails."""
+"""What imports of activations share: a store that appears when it is complete, and how rows part into documents."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.errors import StoreError
 from harness.store.lock import FolderLock
 
-__all__ = ["building"]
+__all__ = ["building", "documents_between"]
 
 
 @contextmanager
@@ -40,3 +43,16 @@ def building(out: Path) -> Iterator[Path]:
     finally:
         lock.release()
         shutil.rmtree(room, ignore_errors=True)
+
+
+def documents_between(special: NDArray[np.bool_], start: int) -> NDArray[np.int32]:
+    """A document for each stretch of text between special tokens, none across rows, int32 `[rows, positions]`.
+
+    `special` says which positions of the rows from row `start` on are no text; they are of document -1.
+    """
+    # named after the position that it begins at, so that no block needs to know of those before
+    begins = np.ones(special.shape, dtype=bool)
+    begins[:, 1:] = special[:, :-1]
+    places = np.arange(special.size, dtype=np.int64).reshape(special.shape) + start * special.shape[1]
+    starts = np.maximum.accumulate(np.where(begins, places, 0), axis=1)
+    return np.where(special, -1, starts % np.iinfo(np.int32).max).astype(np.int32)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from harness.errors import FormatError
-from harness.interop.building import building
+from harness.interop.building import building, documents_between
 from harness.interop.cache_tokens import Text, cache_text
 from harness.interop.documents import decoded
 from harness.interop.tensors import open_tensors
@@ -87,20 +87,9 @@ def _copy(
         ids = text.read(start, min(start + step, text.rows))
         special = np.isin(ids, text.specials)
         fired = {h.coder: h.rows(start, ids.shape, special, counts) for h in hookpoints}
-        writer.append(ids, _documents(special, start * text.context), fired)
+        writer.append(ids, documents_between(special, start), fired)
         tell(start + len(ids), text.rows)
     return dict(counts)
-
-
-def _documents(special: NDArray[np.bool_], first: int) -> NDArray[np.int32]:
-    """A document for each stretch of text between special tokens, none across rows: int32 `[rows, positions]`."""
-    # named after the position that it begins at, so that no block needs to know of those before
-    begins = np.zeros(special.shape, dtype=bool)
-    begins[:, 0] = True
-    begins[:, 1:] = special[:, :-1]
-    places = np.arange(first, first + special.size, dtype=np.int64).reshape(special.shape)
-    starts = np.maximum.accumulate(np.where(begins, places, 0), axis=1)
-    return np.where(special, -1, starts % np.iinfo(np.int32).max).astype(np.int32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import FormatError
-from harness.interop.building import building
+from harness.interop.building import building, documents_between
 from harness.interop.token_strings import PAD, TokenStrings
 from harness.store import CoderFrame, ManifestFrame, Observed, Rows, Store, StoreWriter
 
@@ -109,8 +109,9 @@ class _Collected:
 def write_records(records: Iterable[Record], kind: str, out: Path) -> Store:
     """Write records as a store of selected contexts at `out`, which has to be free.
 
-    Rows of equal tokens are one context, observed for each latent that has a record of it; each is a document of its
-    own. Rows are filled up to a multiple of 32 of the longest. All rows are held in memory.
+    Rows of equal tokens are one context, observed for each latent that has a record of it. Each row, parted where it
+    has special tokens, is documents of its own. Rows are filled up to a multiple of 32 of the longest; all are held in
+    memory.
 
     Args:
         records: in any order; rows that a latent has twice are merged.
@@ -148,8 +149,7 @@ def _write(collected: _Collected, kind: str, folder: Path) -> None:
     with StoreWriter.create(folder, frame, collected.strings.vocabulary(), frames) as writer:
         for start in range(0, len(collected.contexts), _BLOCK):
             tokens = _filled(collected.contexts[start : start + _BLOCK], length)
-            documents = np.broadcast_to(np.arange(start, start + len(tokens), dtype=np.int32)[:, None], tokens.shape)
-            documents = np.where(collected.strings.special(tokens), np.int32(-1), documents)
+            documents = documents_between(collected.strings.special(tokens), start)
             writer.append(tokens, documents, {name: _block(one, start, tokens) for name, one in fired.items()})
         writer.finish(dict(collected.counts), observed=observed)
 

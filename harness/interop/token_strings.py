@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Sequence
 
@@ -23,30 +24,31 @@ SPECIALS = frozenset(
 )
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-# what dashboards put back in place of the characters that byte-level BPE writes for them
-_BYTES = byte_characters() | {blank: ord(blank) for blank in " \n\t\r\f\v"}
+# the byte that a character stands for; what stands for none was put back, and is its own UTF-8
+_BYTES = {char: bytes([byte]) for char, byte in byte_characters().items()}
 
 
 class TokenStrings:
     """Gives each token string an id, in the order in which they come; id 0 fills rows up.
 
-    Dashboards show a token as its tokenizer's vocabulary does, with blanks and line breaks put back: the other bytes of
-    a byte-level BPE stay characters that stand for bytes (`âĢĻ` for an apostrophe), a SentencePiece's byte tokens
-    stay `<0xE2>`. `vocabulary` turns both into the bytes that they are, so that rows are text again.
+    Dashboards show a token as its tokenizer's vocabulary does, with blanks, line breaks and some punctuation put back:
+    the other bytes of a byte-level BPE stay characters that stand for bytes (`âĢĻ` for an apostrophe), a
+    SentencePiece's byte tokens stay `<0xE2>`. `vocabulary` turns both into the bytes that they are, so that rows are
+    text again.
     """
 
     def __init__(self) -> None:
         self._ids: dict[str, int] = {}
-        self._rows = 0
-        self._whole = 0
+        self._for_bytes = 0
+        self._against = 0
 
     def row(self, tokens: Sequence[str]) -> NDArray[np.uint32]:
         """The ids of a row's tokens, uint32 `[positions]`."""
         known = self._ids
         ids = np.fromiter((known.setdefault(token, len(known) + 1) for token in tokens), np.uint32, len(tokens))
-        if not all(map(str.isascii, tokens)):
-            self._rows += 1
-            self._whole += _decodes(tokens)
+        found = _are_bytes("".join(token for token in tokens if token not in SPECIALS))
+        self._for_bytes += found is True
+        self._against += found is False
         return ids
 
     def special(self, ids: NDArray[np.uint32]) -> NDArray[np.bool_]:
@@ -63,31 +65,30 @@ class TokenStrings:
     @property
     def _byte_level(self) -> bool:
         """Whether the strings are a byte-level BPE's: as bytes they are UTF-8, which other text hardly ever is."""
-        return self._rows > 0 and 2 * self._whole > self._rows
+        return self._for_bytes > self._against
 
 
-def _decodes(tokens: Sequence[str]) -> bool:
-    """Whether a row's tokens are UTF-8 if each character stands for a byte; its ends may cut a character."""
-    data = _to_bytes("".join(token for token in tokens if token not in SPECIALS))
-    if data is None:
-        return False
+def _are_bytes(text: str) -> bool | None:
+    """Whether a row's text is UTF-8 if its characters stand for bytes, None if it is the same text either way."""
+    if text.isascii():
+        return None
+    data = _to_bytes(text)
+    # a row may begin and end within a character
     start = next((k for k in range(min(4, len(data))) if data[k] & 0xC0 != 0x80), 0)
     try:
-        data[start:].decode("utf-8")
-    except UnicodeDecodeError as error:
-        return error.reason == "unexpected end of data"
-    return True
+        found = codecs.getincrementaldecoder("utf-8")().decode(data[start:])
+    except UnicodeDecodeError:
+        return False
+    return True if found != text[start : start + len(found)] else None
 
 
-def _to_bytes(text: str) -> bytes | None:
-    found = [_BYTES.get(char, -1) for char in text]
-    return None if -1 in found else bytes(found)
+def _to_bytes(text: str) -> bytes:
+    return b"".join(_BYTES.get(char) or char.encode("utf-8", "surrogatepass") for char in text)
 
 
 def _as_bytes(names: Iterable[str]) -> Iterable[tuple[str, str]]:
     for name in names:
-        data = _to_bytes(name)
-        yield name, name if data is None else data.decode("utf-8", "surrogateescape")
+        yield name, _to_bytes(name).decode("utf-8", "surrogateescape")
 
 
 def _as_text(name: str) -> str:

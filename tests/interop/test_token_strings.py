@@ -58,8 +58,18 @@ def test_text_that_was_decoded_already_stays_as_it_is(text: str) -> None:
     assert text_of(list(text)) == [text]
 
 
+def test_characters_of_the_vocabulary_itself_are_bytes() -> None:
+    assert text_of(["Ġthe", "Ġcat", "Ċ", "âĢĻ", "s"]) == [" the cat\n’s"]
+    assert text_of(["Ġthe", "Ġcat"]) == [" the cat"]
+
+
 def test_the_byte_tokens_and_blanks_of_a_sentencepiece_vocabulary() -> None:
     assert text_of(["▁It", "<0xE2>", "<0x80>", "<0x99>", "s", "▁", "<0x0A>", " é"]) == [" It’s \n é"]
+
+
+def test_punctuation_that_a_dashboard_put_back_is_no_byte() -> None:
+    tokens = [*shown("It’s so", 4), " —", " “", *shown("naïve”", 2)]
+    assert text_of(tokens) == ["It’s so — “naïve”"]
 
 
 def test_plain_text_needs_no_decision() -> None:
