@@ -16,6 +16,7 @@ from harness import registry
 from harness.errors import SubjectError
 from harness.store import Manifest, ManifestFrame
 from harness.store.format import CoderManifest
+from harness.subject.claims import check_claims
 from harness.subject.coders.protocol import CoderInfo
 from harness.subject.corpus import Corpus, open_corpus
 from harness.subject.hookpoints import Hookpoint
@@ -53,6 +54,7 @@ class CollectionPlan:
         tokenizer = load_tokenizer(files).opened_by_bos(subject.bos)
         corpus = open_corpus(subject.corpus, base, tokenizer.specials)
         infos = tuple(kind.describe(coder, base) for coder, kind in zip(coders, kinds, strict=True))
+        infos = check_claims(subject, files, coders, infos, bos=tokenizer.bos is not None)
         frame = _frame(subject, files, corpus, tokenizer, needs_model=needs_model)
         manifests = tuple(_coder_manifest(coder, info) for coder, info in zip(coders, infos, strict=True))
         known = files.vocabulary() if needs_model else None
@@ -86,7 +88,10 @@ class CollectionPlan:
             # first of all: a device that is not there shows here
             model = load_model(self.files, self.subject.dtype, self.subject.device)
         pairs = list(zip(self.coders, self.kinds, strict=True))
-        loaded = {coder.name: kind.load(coder, base, self.subject.device) for coder, kind in pairs}
+        loaded = {
+            coder.name: kind.load(coder, base, self.subject.device, info)
+            for coder, kind, info in zip(self.coders, self.kinds, self.infos, strict=True)
+        }
         if model is None:
             return loaded, None
         from harness.subject.reading import Reading

@@ -38,7 +38,9 @@ class VowelCoder:
         return cls.info
 
     @classmethod
-    def load(cls, settings: CoderSettings, base: Path, device: str = "cpu") -> VowelCoder:
+    def load(
+        cls, settings: CoderSettings, base: Path, device: str = "cpu", info: CoderInfo | None = None
+    ) -> VowelCoder:
         return cls()
 
     def encode_pieces(self, contexts: Sequence[Sequence[str]]) -> Rows:

@@ -67,6 +67,7 @@ class CoderInfo:
     claims: Claims = Claims()
     centred: bool = False
     target_centred: bool = False
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 @runtime_checkable

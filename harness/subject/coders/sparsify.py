@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import CoderError
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from harness.subject.coders.sparse import SparseWeights
 
 __all__ = ["FORMAT"]
+
+_MODULE = re.compile(r"^[a-z_]+(\.[a-z_]+)*\.\d+(\.[a-z_]+)*$")
 
 
 def _read(file: TensorFile, configs: tuple[ConfigFile, ...]) -> Recognised | None:
@@ -58,9 +62,16 @@ def _read(file: TensorFile, configs: tuple[ConfigFile, ...]) -> Recognised | Non
             w_skip=None if skip is None else skip.T.contiguous(),
         )
 
-    # the library names a coder's folder after its module, and writes the name nowhere else
-    claims = Claims(str(path))
+    claims = _claims(path, transcoder=transcoder)
     return Recognised(path, tuple(shapes), d_in, d_in, n_latents, build, claims, transcoder)
+
+
+def _claims(path: Path, *, transcoder: bool) -> Claims:
+    """The library names a coder's folder after its module ("layers.5.mlp"), and writes the name nowhere else."""
+    module = path.parent.name if _MODULE.match(path.parent.name) else None
+    if module is None or not transcoder:
+        return Claims(str(path), hook=module)
+    return Claims(str(path), hook=f"{module}.input", target=f"{module}.output")
 
 
 def _is_config(config: ConfigFile) -> bool:
