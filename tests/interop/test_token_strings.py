@@ -50,7 +50,7 @@ def test_it_is_what_the_tokenizers_own_decoder_gives() -> None:
 
 def test_a_row_may_begin_and_end_within_a_character() -> None:
     tokens = shown("’a’", 1)
-    assert text_of(tokens[1:-1]) == ["��a�"]
+    assert text_of(tokens[1:-1], shown("é"))[0] == "��a�"
 
 
 @pytest.mark.parametrize("text", ["naïve café", "日本語", "’quoted’"])
