@@ -1,9 +1,10 @@
-"""How fast the store is written, read and drawn from, beside plain versions of the same in the same run.
+"""How fast and in how much memory the store is written and read, at the width of a large SAE.
 
-`python -m benchmarks.store [--tokens N] [--latents N] [--density N] [--draws N] [--rounds N]`
+`python -m benchmarks.store [--tokens N] [--latents N] [--density N] [--rows] [--against] [--rounds N]`
 
-Every measurement runs alone in a process of its own: CPU seconds and peak memory are the system's (`getrusage`),
-memory less what the process had before. Medians over the rounds; the last line is JSON.
+Writes synthetic activations, looks up single latents and reads them all in order, each in a process of its own: CPU
+seconds and peak memory are the system's (`getrusage`). With `--against` also draws examples and does the same in plain
+ways, which hold everything in memory. Medians over the rounds; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from harness.examples.draw import choose, draw
 from harness.store import CoderFrame, ManifestFrame, Rows, Store, StoreWriter, Vocabulary
 from harness.task import ExampleSettings
 
-CONTEXT, BATCH, WORDS, WINDOW = 256, 32, 50_000, 32
+CONTEXT, BATCH, WORDS, WINDOW = 256, 32, 256_000, 32
 
 
 @dataclass(frozen=True)
@@ -43,24 +44,44 @@ class Size:
     latents: int
     density: int
     draws: int
+    rows: bool = False
 
 
-def batches(size: Size, step: int = 1) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.int32], csr_array]]:
-    """Random text and activations, every `step`-th batch: rates fall as a power law, values are lognormal."""
-    rates = (np.arange(size.latents) + 100.0) ** -1.1
-    cumulative = np.cumsum(np.random.default_rng(0).permutation(rates) / rates.sum())
-    for start in range(0, size.tokens, CONTEXT * BATCH * step):
+def firing_rates(size: Size) -> NDArray[Any]:
+    """The share of firings of each latent: a power law with a tail cut off, 15 % dead, in no order."""
+    rank = np.arange(size.latents)
+    rates = (rank + 100.0) ** -1.1 * np.exp(-((rank / (0.7 * size.latents)) ** 3))
+    rates[round(0.85 * size.latents) :] = 0
+    return np.random.default_rng(0).permutation(rates / rates.sum())
+
+
+def batches(size: Size, step: int = 1) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.int32], Rows]]:
+    """Random text and activations, every `step`-th batch.
+
+    `density` slots a token; three in ten have the latent that the slot had at the token before, so latents fire in
+    bursts; values are lognormal above a threshold of the latent, tokens follow Zipf's law.
+    """
+    cumulative = np.cumsum(firing_rates(size))
+    thresholds = np.random.default_rng(1).uniform(0.5, 4, size.latents).astype(np.float32)
+    positions = CONTEXT * BATCH
+    for start in range(0, size.tokens, positions * step):
         generator = np.random.default_rng(start)
-        positions = CONTEXT * BATCH
-        drawn = np.searchsorted(cumulative, generator.random((positions, size.density))).clip(0, size.latents - 1)
-        cells = np.unique(np.arange(positions)[:, None] * size.latents + drawn)
-        rows, latents = np.divmod(cells, size.latents)
-        values = generator.lognormal(0, 1, len(cells)).astype(np.float32)
-        indptr = np.searchsorted(rows, np.arange(positions + 1))
-        tokens = generator.zipf(1.3, (BATCH, CONTEXT)).clip(1, WORDS - 1).astype(np.uint32)
+        slots = np.searchsorted(cumulative, generator.random((positions, size.density))).clip(0, size.latents - 1)
+        again = np.flatnonzero((generator.random(slots.size) < 0.3) & (np.arange(slots.size) >= size.density))
+        slots.reshape(-1)[again] = slots.reshape(-1)[again - size.density]
+        slots.sort(axis=1)
+        first = np.ones(slots.shape, dtype=bool)
+        np.not_equal(slots[:, 1:], slots[:, :-1], out=first[:, 1:])
+        latents = slots[first].astype(np.int32)
+        values = thresholds[latents] + generator.lognormal(0, 1, len(latents)).astype(np.float32)
+        indptr = np.concatenate([[0], np.cumsum(first.sum(axis=1))])
+        tokens = generator.zipf(1.2, (BATCH, CONTEXT)).clip(1, WORDS - 1).astype(np.uint32)
         documents = (np.arange(start, start + positions) // 700).astype(np.int32).reshape(BATCH, CONTEXT)
-        matrix = csr_array((values, latents.astype(np.int32), indptr), shape=(positions, size.latents))
-        yield tokens, documents, matrix
+        yield tokens, documents, Rows(indptr, latents, values)
+
+
+def _matrix(part: Rows, size: Size) -> csr_array:
+    return csr_array((part.values, part.latents, part.indptr), shape=(len(part.indptr) - 1, size.latents))
 
 
 @dataclass
@@ -93,15 +114,25 @@ def write_store(size: Size, folder: Path) -> dict[str, float]:
     vocabulary = Vocabulary(tuple(f" w{index}" for index in range(WORDS)))
     frame = ManifestFrame(model="synthetic", corpus={}, context=CONTEXT)
     nonzeros = 0
-    with StoreWriter.create(folder, frame, vocabulary, [CoderFrame("c", size.latents, "block")]) as writer:
-        for tokens, documents, matrix in batches(size):
-            nonzeros += matrix.nnz
-            part = Rows(matrix.indptr.astype(np.int64), matrix.indices, np.asarray(matrix.data, dtype=np.float32))
+    with StoreWriter.create(
+        folder, frame, vocabulary, [CoderFrame("c", size.latents, "block", rows=size.rows)]
+    ) as writer:
+        for tokens, documents, part in batches(size):
+            nonzeros += len(part.latents)
             with clock:
                 writer.append(tokens, documents, {"c": part})
         with clock:
             writer.finish()
-    return {"cpu": clock.cpu, "peak": _peak() - base, "nonzeros": nonzeros}
+    matrix = sum(file.stat().st_size for file in folder.rglob("*.npy") if "csc" in file.parts)
+    every = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return {
+        "cpu": clock.cpu,
+        "peak": _peak() - base,
+        "peak_process": _peak(),
+        "nonzeros": nonzeros,
+        "matrix_bytes": matrix,
+        "bytes": every,
+    }
 
 
 def write_scipy(size: Size, folder: Path) -> dict[str, float]:
@@ -109,8 +140,8 @@ def write_scipy(size: Size, folder: Path) -> dict[str, float]:
     clock, base = Clock(), _peak()
     folder.mkdir()
     parts, texts, owners = [], [], []
-    for tokens, documents, matrix in batches(size):
-        parts.append(matrix)
+    for tokens, documents, part in batches(size):
+        parts.append(_matrix(part, size))
         texts.append(tokens)
         owners.append(documents)
     with clock:
@@ -128,8 +159,9 @@ def write_dict(size: Size, folder: Path) -> dict[str, float]:
     clock, base = Clock(), _peak()
     found: dict[int, list[tuple[int, float]]] = defaultdict(list)
     nonzeros = 0
-    for _, _, matrix in batches(size, 16):
-        nonzeros += matrix.nnz
+    for _, _, part in batches(size, 16):
+        nonzeros += len(part.latents)
+        matrix = _matrix(part, size)
         with clock:
             cells = matrix.tocoo()
             for row, latent, value in zip(*(part.tolist() for part in cells.coords), cells.data.tolist(), strict=True):
@@ -145,14 +177,51 @@ def _chosen(store: Store, size: Size) -> list[int]:
     return np.random.default_rng(1).permutation(eligible)[: size.draws].tolist()
 
 
-def look_up(size: Size, folder: Path) -> dict[str, float]:
-    """One latent after another, read by position."""
-    store = Store.open(folder)
-    coder, chosen, clock = store.coder("c"), _chosen(store, size), Clock()
+def look_up(_: Size, folder: Path) -> dict[str, float]:
+    """Single latents that fire, at random, each once: the checksum is compared, too."""
+    coder = Store.open(folder).coder("c")
+    alive = np.random.default_rng(1).permutation(np.flatnonzero(coder.firings))
+    took = []
+    for index in alive[:2_000].tolist():
+        began = time.perf_counter()
+        coder.latent(index)
+        took.append(time.perf_counter() - began)
+    return {
+        "cpu": sum(took),
+        "peak": 0,
+        "latents": len(took),
+        "median_us": statistics.median(took) * 1e6,
+        "p95_us": float(np.quantile(took, 0.95)) * 1e6,
+    }
+
+
+def scan(_: Size, folder: Path) -> dict[str, float]:
+    """The whole matrix in order, its files' checksums compared, the sum of each latent's values taken."""
+    base, clock = _peak(), Clock()
+    coder, nonzeros, total = Store.open(folder).coder("c"), 0, 0.0
     with clock:
-        for index in chosen:
-            coder.latent(index)
-    return {"cpu": clock.cpu, "peak": 0, "latents": len(chosen)}
+        for block in coder.scan():
+            nonzeros += len(block.positions)
+            alive = block.indptr[:-1][np.diff(block.indptr) > 0]
+            if len(alive):
+                total += float(np.add.reduceat(block.values, alive, dtype=np.float32).sum())
+    assert total > 0
+    return {"cpu": clock.cpu, "peak": _peak() - base, "nonzeros": nonzeros}
+
+
+def describe(size: Size, folder: Path) -> dict[str, float]:
+    """Open the store and read its statistics."""
+    clock = Clock()
+    with clock:
+        found = Store.open(folder).coder("c").statistics
+    return {
+        "cpu": clock.cpu,
+        "peak": 0,
+        "latents": size.latents,
+        "l0": found.l0,
+        "dead": float(found.dead.mean()),
+        "rare": float(found.rare().mean()),
+    }
 
 
 def count_windows(_: Size, folder: Path) -> dict[str, float]:
@@ -216,10 +285,14 @@ def _drawing(
 
 MEASURED: dict[str, tuple[Callable[[Size, Path], dict[str, float]], str]] = {
     "write: store": (write_store, "nonzeros"),
+    "look up: store": (look_up, "latents"),
+    "scan: store": (scan, "nonzeros"),
+    "count windows: store": (count_windows, "nonzeros"),
+    "statistics: store": (describe, "latents"),
+}
+AGAINST: dict[str, tuple[Callable[[Size, Path], dict[str, float]], str]] = {
     "write: scipy in memory": (write_scipy, "nonzeros"),
     "write: dict of lists": (write_dict, "nonzeros"),
-    "count windows: store": (count_windows, "nonzeros"),
-    "look up: store": (look_up, "latents"),
     "draw: arrays": (draw_arrays, "latents"),
     "draw: with text": (draw_examples, "latents"),
     "draw: dicts and lists": (draw_naive, "latents"),
@@ -237,41 +310,74 @@ def alone(measure: Callable[[Size, Path], dict[str, float]], size: Size, folder:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description=__doc__)
-    parser.add_argument("--tokens", type=int, default=1 << 20)
-    parser.add_argument("--latents", type=int, default=16_384)
-    parser.add_argument("--density", type=int, default=16, help="latents that fire at a token, at most")
+    parser.add_argument("--tokens", type=int, default=1 << 19)
+    parser.add_argument("--latents", type=int, default=1 << 17)
+    parser.add_argument("--density", type=int, default=50, help="latents that fire at a token, at most")
     parser.add_argument("--draws", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rows", action="store_true", help="keep the store by token, too")
+    parser.add_argument("--against", action="store_true", help="beside it, plain ways of doing the same")
     given = parser.parse_args()
-    size = Size(given.tokens, given.latents, given.density, given.draws)
+    size = Size(given.tokens, given.latents, given.density, given.draws, given.rows)
+    wanted = MEASURED | (AGAINST if given.against else {})
     rounds: dict[str, list[dict[str, float]]] = defaultdict(list)
     for number in range(given.rounds):
         with tempfile.TemporaryDirectory() as scratch:
-            for name, (measure, _) in MEASURED.items():
+            for name, (measure, _) in wanted.items():
                 kind = name.partition(":")[2].strip().replace(" ", "-")
                 folder = Path(scratch) / (kind if name.startswith("write") else "store")
                 rounds[name].append(alone(measure, size, folder))
                 print(f"round {number + 1}: {name}", file=sys.stderr)
-    _tell(size, rounds)
+    _tell(size, wanted, rounds)
 
 
-def _tell(size: Size, rounds: dict[str, list[dict[str, float]]]) -> None:
+def _tell(
+    size: Size,
+    wanted: dict[str, tuple[Callable[[Size, Path], dict[str, float]], str]],
+    rounds: dict[str, list[dict[str, float]]],
+) -> None:
     result: dict[str, dict[str, float]] = {}
     print(f"{size.tokens:,} tokens, {size.latents:,} latents, {rounds['write: store'][0]['nonzeros']:,.0f} nonzeros")
     print(f"{'':24} {'per CPU-second':>22} {'CPU s':>8} {'peak MiB':>9}")
-    for name, (_, unit) in MEASURED.items():
+    for name, (_, unit) in wanted.items():
         found = rounds[name]
-        cpu = statistics.median(one["cpu"] for one in found)
-        rate = statistics.median(one[unit] / one["cpu"] for one in found)
-        peak = statistics.median(one["peak"] for one in found) / 2**20
+        cpu = _median(found, lambda one: one["cpu"])
+        rate = _median(found, lambda one, unit=unit: one[unit] / one["cpu"])
+        peak = _median(found, lambda one: one["peak"]) / 2**20
         result[name] = {f"{unit}_per_cpu_second": round(rate), "cpu_seconds": round(cpu, 3), "peak_mib": round(peak)}
         print(f"{name:24} {rate:>13,.0f} {unit:>8} {cpu:>8.2f} {peak:>9.0f}")
-    ratio = {
-        "write_over_dict": _ratio(rounds, "write: store", "write: dict of lists", "nonzeros"),
-        "write_over_scipy": _ratio(rounds, "write: store", "write: scipy in memory", "nonzeros"),
-        "draw_over_dicts": _ratio(rounds, "draw: with text", "draw: dicts and lists", "latents"),
+    ratio = {}
+    if "write: dict of lists" in wanted:
+        ratio = {
+            "write_over_dict": _ratio(rounds, "write: store", "write: dict of lists", "nonzeros"),
+            "write_over_scipy": _ratio(rounds, "write: store", "write: scipy in memory", "nonzeros"),
+            "draw_over_dicts": _ratio(rounds, "draw: with text", "draw: dicts and lists", "latents"),
+        }
+    figures = _figures(rounds)
+    print(json.dumps(figures | {"size": vars(size), "measured": result, "speed_ratios": ratio}))
+
+
+def _figures(rounds: dict[str, list[dict[str, float]]]) -> dict[str, float]:
+    """What is compared from one size to the next."""
+    written, looked, scanned = rounds["write: store"], rounds["look up: store"], rounds["scan: store"]
+    last = rounds["statistics: store"][0]
+    return {
+        "nonzeros": round(written[0]["nonzeros"]),
+        "l0": round(last["l0"], 2),
+        "dead": round(last["dead"], 3),
+        "rare": round(last["rare"], 3),
+        "nonzeros_per_cpu_s": round(_median(written, lambda one: one["nonzeros"] / one["cpu"])),
+        "bytes_per_nonzero": round(written[0]["bytes"] / written[0]["nonzeros"], 3),
+        "matrix_bytes_per_nonzero": round(written[0]["matrix_bytes"] / written[0]["nonzeros"], 3),
+        "peak_rss_gib": round(max(one["peak_process"] for one in written) / 2**30, 3),
+        "lookup_us": round(_median(looked, lambda one: one["median_us"]), 1),
+        "lookup_p95_us": round(_median(looked, lambda one: one["p95_us"]), 1),
+        "scan_nonzeros_per_cpu_s": round(_median(scanned, lambda one: one["nonzeros"] / one["cpu"])),
     }
-    print(json.dumps({"size": vars(size), "measured": result, "speed_ratios": ratio}))
+
+
+def _median(found: list[dict[str, float]], what: Callable[[dict[str, float]], float]) -> float:
+    return statistics.median(what(one) for one in found)
 
 
 def _ratio(rounds: dict[str, list[dict[str, float]]], ours: str, theirs: str, unit: str) -> float:

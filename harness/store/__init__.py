@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from harness.store.format import CoderFrame, Manifest, ManifestFrame, Observed, Rows
-from harness.store.reader import CoderReader, Firings, Store
+from harness.store.reader import Block, CoderReader, Firings, Store
 from harness.store.rows import Fired
 from harness.store.statistics import Statistics
 from harness.store.vocabulary import Vocabulary
 from harness.store.writer import StoreWriter
 
 __all__ = [
+    "Block",
     "CoderFrame",
     "CoderReader",
     "Fired",

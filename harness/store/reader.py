@@ -7,6 +7,7 @@ import shutil
 import threading
 import weakref
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ from harness.store.statistics import BLOCK, KEPT, Statistics, Tally, blocks
 from harness.store.vocabulary import Vocabulary
 from harness.store.windows import count_windows, window_documents
 
-__all__ = ["CoderReader", "Firings", "Store"]
+__all__ = ["Block", "CoderReader", "Firings", "Store"]
 
 # contexts whose documents are looked at together
 _STEP = 1 << 14
@@ -39,6 +40,19 @@ class Firings:
 
     positions: NDArray[np.int64]
     values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Neighbouring latents from `first` on, as they are stored: latent after latent, its positions ascending.
+
+    `indptr` is int64 `[latents + 1]`, from 0; `positions` uint32 and `values` float16 or float32 `[nonzeros]`.
+    """
+
+    first: int
+    indptr: NDArray[np.int64]
+    positions: NDArray[np.uint32]
+    values: NDArray[Any]
 
 
 class Store:
@@ -251,6 +265,22 @@ class CoderReader:
             self._sound[index] = True
         return Firings(positions.astype(np.int64), values.astype(np.float32))
 
+    def scan(self) -> Iterator[Block]:
+        """All latents in order, in blocks of some megabytes: the quick way to look at every one.
+
+        Raises:
+            StoreError: a file is corrupt.
+        """
+        for name in ("positions", "values"):
+            self.store.check_once(f"coders/{self.name}/csc/{name}.npy")
+        folder = self._folder / "csc"
+        for first, last in blocks(self._indptr, BLOCK):
+            edges = self._indptr[first : last + 1]
+            inside = int(edges[0]), int(edges[-1])
+            positions = read_open(self._position_file, folder / "positions.npy", self._positions.dtype, *inside)
+            values = read_open(self._value_file, folder / "values.npy", self._values.dtype, *inside)
+            yield Block(first, edges - edges[0], positions, values)
+
     @property
     def decoder(self) -> NDArray[np.float16] | None:
         """The decoder's rows, `[latents, d_model]`, or None where the coder has none."""
@@ -315,11 +345,9 @@ class CoderReader:
 
     def _count(self) -> Tally:
         tally, tokens = Tally(self._indptr, self.store.context_length), self.store.tokens.reshape(-1)
-        for name in ("positions", "values"):
-            self.store.check_once(f"coders/{self.name}/csc/{name}.npy")
-        for first, last in blocks(self._indptr, BLOCK):
-            inside = slice(self._indptr[first], self._indptr[last])
-            tally.add(first, last, self._positions[inside], tokens[self._positions[inside]], self._values[inside])
+        for block in self.scan():
+            last = block.first + len(block.indptr) - 1
+            tally.add(block.first, last, block.positions, tokens[block.positions], block.values)
         return tally
 
     def _read_tokens(self) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from harness.store import (
     StoreWriter,
     Vocabulary,
     compact,
+    reader,
 )
 
 CONTEXT, LATENTS = 32, 20
@@ -84,6 +86,21 @@ def test_every_latent_reads_back(path: Path) -> None:
         assert coder.maximum.tolist() == dense.max(axis=0).astype(np.float32).tolist()
         assert coder.firings.tolist() == (dense > 0).sum(axis=0).tolist()
     assert (coder.hookpoint, coder.revision, coder.observed(3)) == ("block.0", "r1", None)
+
+
+def test_a_scan_gives_every_latent_once_in_order(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "BLOCK", 100)
+    coder, seen = finished(path).coder("a"), 0
+    blocks = list(coder.scan())
+    assert len(blocks) > 3
+    for block in blocks:
+        assert block.first == seen
+        for low, high in pairwise(block.indptr.tolist()):
+            latent = coder.latent(seen)
+            assert block.positions[low:high].tolist() == latent.positions.tolist()
+            assert block.values[low:high].astype(np.float32).tolist() == latent.values.tolist()
+            seen += 1
+    assert seen == LATENTS
 
 
 def test_tokens_documents_and_counts_read_back(path: Path) -> None:
