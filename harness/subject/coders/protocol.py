@@ -54,7 +54,8 @@ class CoderInfo:
 
     `target` is what `decode` speaks of, None where that is what was read; a transcoder reads one hookpoint and
     predicts another, `d_out` wide (None: `d_in`). A `centred` coder reads vectors less their mean over d, and takes
-    it away itself; where `target_centred`, what it decodes is to be compared with the target less its mean.
+    it away itself; where `target_centred`, what it decodes is to be compared with the target less its mean. `notes` are
+    sentences for whoever collects.
     """
 
     n_latents: int
@@ -120,7 +121,10 @@ class TokenCoder(Protocol):
 
 
 class CoderKind(Protocol):
-    """The class that is registered under a coder's kind."""
+    """The class that is registered under a coder's kind.
+
+    A kind whose decoder promises nothing says `reconstructs = False`: no figure of it stops a collection.
+    """
 
     reads: ClassVar[str]
     """`activations` or `tokens`."""

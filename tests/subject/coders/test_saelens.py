@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from harness.errors import CoderError
 from harness.store import Rows
-from harness.subject.coders import sparse
+from harness.subject.coders import tiles
 from harness.subject.coders.protocol import ActivationCoder
 from harness.subject.coders.sae import SAECoder
 from harness.subject.coders.saelens import save_saelens
@@ -86,12 +86,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("tiles", [(2048, 8192), (3, 5)])
+@pytest.mark.parametrize("sizes", [(2048, 8192), (3, 5)])
 def test_an_sae_computes_what_its_format_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, tiles: tuple[int, int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, sizes: tuple[int, int]
 ) -> None:
-    monkeypatch.setattr(sparse, "_TOKENS", tiles[0])
-    monkeypatch.setattr(sparse, "_LATENTS", tiles[1])
+    monkeypatch.setattr(tiles, "_TOKENS", sizes[0])
+    monkeypatch.setattr(tiles, "_LATENTS", sizes[1])
     coder = SAECoder.load(write(tmp_path, CONFIGS[name]), Path())
     assert isinstance(coder, ActivationCoder)
     x = torch.randn(17, D, generator=torch.Generator().manual_seed(1)) * 2
