@@ -46,7 +46,11 @@ class ArrayFile:
         self._dtype = dtype
         self._file = path.open("wb")
         self.crc: int = 0
-        self._put(_header(dtype, shape))
+        try:
+            self._put(_header(dtype, shape))
+        except BaseException:
+            self._file.close()
+            raise
 
     def write(self, chunk: NDArray[Any]) -> None:
         """Append the elements of an array, converted to the file's type."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -86,21 +88,15 @@ class StoreWriter:
         """
         folder = Path(path)
         described = _describe(manifest, coders)
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = _take(folder)
-        try:
-            if (folder / "manifest.json").exists():
-                raise StoreError(f"{folder} already holds a store: resume it or choose another folder")
-            if any(entry.name not in _OURS for entry in folder.iterdir()):
-                raise StoreError(f"{folder} is not empty and holds no store: choose another folder")
-            write_json(folder / "vocabulary.json", vocabulary.as_json())
-            for coder in coders:
-                _write_decoder(folder, coder)
-            write_json(folder / "manifest.json", described.model_dump(mode="json"))
-            return cls(folder, described, lock, (segment_nonzeros, segment_tokens))
-        except BaseException:
-            lock.release()
-            raise
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = _take(folder)
+            try:
+                _begin(folder, described, vocabulary, coders)
+                return cls(folder, described, lock, (segment_nonzeros, segment_tokens))
+            except BaseException:
+                lock.release()
+                raise
 
     @classmethod
     def resume(
@@ -121,22 +117,23 @@ class StoreWriter:
         folder = Path(path)
         wanted = _describe(manifest, coders)
         read_manifest(folder)
-        lock = _take(folder)
-        try:
-            found = read_manifest(folder)
-            if found.finished:
-                raise StoreError(f"{folder} is finished: open it, or choose another folder")
-            if found.config != wanted.config:
-                changed = ", ".join(_differences(found, wanted))
-                raise StoreError(
-                    f"{folder} was begun with another configuration ({changed}): delete it or choose another folder"
-                )
-            # rows may be wanted now that were not before, or no longer: they are written at the end
-            now = found.model_copy(update={"coders": wanted.coders})
-            return cls(folder, now, lock, (segment_nonzeros, segment_tokens))
-        except BaseException:
-            lock.release()
-            raise
+        with _writing(folder):
+            lock = _take(folder)
+            try:
+                found = read_manifest(folder)
+                if found.finished:
+                    raise StoreError(f"{folder} is finished: open it, or choose another folder")
+                if found.config != wanted.config:
+                    changed = ", ".join(_differences(found, wanted))
+                    raise StoreError(
+                        f"{folder} was begun with another configuration ({changed}): delete it or choose another folder"
+                    )
+                # rows may be wanted now that were not before, or no longer: they are written at the end
+                now = found.model_copy(update={"coders": wanted.coders})
+                return cls(folder, now, lock, (segment_nonzeros, segment_tokens))
+            except BaseException:
+                lock.release()
+                raise
 
     @classmethod
     def begin(
@@ -180,12 +177,13 @@ class StoreWriter:
         nonzeros, held = [len(buffer) for buffer in self._held.values()], sum(part.size for part in self._tokens)
         full = max(nonzeros, default=0) >= self._segment_nonzeros or sum(nonzeros) >= 8 * self._segment_nonzeros
         if full or held >= self._segment_tokens:
-            self._flush()
+            self.flush()
 
     def flush(self) -> None:
         """Write what is held as a segment: a later `resume` goes on from here."""
         if self._tokens:
-            self._flush()
+            with _writing(self._path):
+                self._flush()
 
     def finish(
         self, counts: Mapping[str, int] | None = None, *, observed: Mapping[str, Observed] | None = None
@@ -203,27 +201,8 @@ class StoreWriter:
         partial = {coder.name for coder in self._manifest.coders if coder.partial}
         if set(observed or ()) != partial:
             raise ValueError(f"observed tells of {sorted(observed or ())} where {sorted(partial)} are partial")
-        self.flush()
-        if not self._segments:
-            raise StoreError(f"{self._path} has no contexts: nothing was collected")
-        check_segments(self._segments)
-        records: dict[str, FileRecord] = {}
-        records |= self._record({"vocabulary.json": checksum(self._path / "vocabulary.json")})
-        records |= self._record(self._join_tokens())
-        for coder in self._manifest.coders:
-            records |= self._record(self._join_coder(coder))
-            if observed and coder.partial:
-                records |= self._record(self._write_observed(coder, observed[coder.name]))
-        done = self._manifest.model_copy(
-            update={
-                "finished": True,
-                "n_contexts": self.next_context,
-                "nonzeros": {name: sum(s.nonzeros[name] for s in self._segments) for name in self._held},
-                "counts": dict(counts or {}),
-                "files": dict(sorted(records.items())),
-            }
-        )
-        write_json(self._path / "manifest.json", done.model_dump(mode="json"))
+        with _writing(self._path):
+            self._finish(counts or {}, observed or {})
         self.close()
         return Store.open(self._path)
 
@@ -268,6 +247,29 @@ class StoreWriter:
         columns = ((name, buffer.columns(first)) for name, buffer in self._held.items())
         self._segments.append(write_segment(self._path / "segments", start, tokens, documents, columns))
         self._clear()
+
+    def _finish(self, counts: Mapping[str, int], observed: Mapping[str, Observed]) -> None:
+        self.flush()
+        if not self._segments:
+            raise StoreError(f"{self._path} has no contexts: nothing was collected")
+        check_segments(self._segments)
+        records: dict[str, FileRecord] = {}
+        records |= self._record({"vocabulary.json": checksum(self._path / "vocabulary.json")})
+        records |= self._record(self._join_tokens())
+        for coder in self._manifest.coders:
+            records |= self._record(self._join_coder(coder))
+            if coder.partial:
+                records |= self._record(self._write_observed(coder, observed[coder.name]))
+        done = self._manifest.model_copy(
+            update={
+                "finished": True,
+                "n_contexts": self.next_context,
+                "nonzeros": {name: sum(s.nonzeros[name] for s in self._segments) for name in self._held},
+                "counts": dict(counts),
+                "files": dict(sorted(records.items())),
+            }
+        )
+        write_json(self._path / "manifest.json", done.model_dump(mode="json"))
 
     def _join_tokens(self) -> dict[str, int]:
         shape = (self.next_context, self._manifest.frame.context)
@@ -327,6 +329,31 @@ def _describe(frame: ManifestFrame, coders: Sequence[CoderFrame]) -> Manifest:
     if doubled:
         raise StoreError(f'two coders are called "{doubled[0]}": names have to differ')
     return Manifest(frame=frame, coders=tuple(coder.manifest() for coder in coders))
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """What the disk refuses becomes one sentence; everything finished stays, and what was half written is not read."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(
+                f"no space is left on the disk of {folder}: free some and collect again, which goes on from the last "
+                "finished segment"
+            ) from error
+        raise StoreError(f"{folder} cannot be written: {error.strerror or error}") from error
+
+
+def _begin(folder: Path, described: Manifest, vocabulary: Vocabulary, coders: Sequence[CoderFrame]) -> None:
+    if (folder / "manifest.json").exists():
+        raise StoreError(f"{folder} already holds a store: resume it or choose another folder")
+    if any(entry.name not in _OURS for entry in folder.iterdir()):
+        raise StoreError(f"{folder} is not empty and holds no store: choose another folder")
+    write_json(folder / "vocabulary.json", vocabulary.as_json())
+    for coder in coders:
+        _write_decoder(folder, coder)
+    write_json(folder / "manifest.json", described.model_dump(mode="json"))
 
 
 def _differences(found: Manifest, wanted: Manifest) -> list[str]:
