@@ -31,12 +31,13 @@ from harness.clients.serialise import pack_reply, unpack_reply
 from harness.clients.wire import Wire
 from harness.errors import RunError
 from harness.runs.failpoints import passing
+from harness.runs.rhythm import Rhythm
 from harness.runs.schema import connected
 from harness.values import Status, Usage
 
 __all__ = ["Journal", "StoredAttempt", "StoredReply", "TaskRecord", "Unit"]
 
-# a group commit waits for no one: it takes what is queued, up to this many operations
+# A group commit takes what is queued, up to this many operations.
 _GROUP = 512
 
 
@@ -261,18 +262,23 @@ class Journal:
         await done
 
     def _write(self, connection: sqlite3.Connection) -> None:
+        rhythm = Rhythm(time.monotonic())
         try:
-            while (group := self._next_group()) is not None:
+            while (group := self._next_group(rhythm.pause)) is not None:
+                rhythm.gathered(sum(len(operations) for operations, _ in group), time.monotonic())
                 error = _apply(connection, [operation for operations, _ in group for operation in operations])
                 self.commits += 1
                 self._tell([done for _, done in group if done is not None], error)
         finally:
             connection.close()
 
-    def _next_group(self) -> list[_Queued] | None:
+    def _next_group(self, pause: float) -> list[_Queued] | None:
+        """What is queued, at least one, after giving it `pause` seconds to gather; None at the end."""
         first = self._queue.get()
         if first is None:
             return None
+        if pause:
+            time.sleep(pause)
         group = [first]
         while len(group) < _GROUP and not self._queue.empty():
             item = self._queue.get()
