@@ -25,7 +25,7 @@ from harness.store import CoderFrame, ManifestFrame, Rows, Store, StoreWriter
 __all__ = ["import_cache", "recognised"]
 
 # positions read at once: of each shard only what fires there is in memory
-_BLOCK: Final = 1 << 18
+_BLOCK: Final = 1 << 16
 _SCAN: Final = 1 << 20
 _SHARD = re.compile(r"(\d+)_(\d+)\.safetensors")
 _NEEDED = frozenset({"locations", "activations"})
