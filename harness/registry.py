@@ -23,7 +23,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "coders": {
         "sae": "harness.subject.coders.sae:SAECoder",
+        "neurons": "harness.subject.coders.neurons:NeuronsCoder",
         "planted": "harness.subject.coders.planted:PlantedCoder",
+        "random-directions": "harness.subject.coders.random:RandomDirections",
+        "random-sae": "harness.subject.coders.random:RandomSAE",
     },
     "providers": {
         "anthropic": "harness.clients.providers.anthropic:AnthropicProvider",

@@ -108,7 +108,8 @@ class CoderSettings(Frozen):
     `path` is a folder, a file or `repository:folder` on the Hugging Face Hub. `target` is the module whose output a
     transcoder predicts; left out, it is the output of the module whose input is read. `overrule` names what the
     coder's own files claim and the task knowingly contradicts; `center_writing_weights` says whether the model was
-    centred where the files do not. `k`, `latents`, `seed`, `rate` and `absolute` belong to the kinds without files.
+    centred where the files do not. `k`, `latents`, `seed`, `rate` and `absolute` belong to the kinds without files;
+    these need the hookpoint's `width` where the model's configuration does not tell it.
     """
 
     name: Name
@@ -124,6 +125,7 @@ class CoderSettings(Frozen):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     rate: Annotated[float, Field(gt=0, lt=1)] | None = None
     absolute: bool = False
+    width: Count | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> CoderSettings:

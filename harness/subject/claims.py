@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.errors import CoderError
-from harness.subject.coders.hook_names import Layout, places, writes_to_residual
+from harness.subject.coders.hook_names import Layout, places, width_of, writes_to_residual
 from harness.subject.coders.protocol import CoderInfo
 from harness.subject.hookpoints import Hookpoint
 from harness.subject.models import ModelFiles
 from harness.task import CoderSettings, SubjectSettings
 
-__all__ = ["check_claims"]
+__all__ = ["check_claims", "with_widths"]
 
 # TransformerLens' settings of `from_pretrained` that leave every activation as it is, but for rounding.
 _HARMLESS = {
@@ -47,6 +47,20 @@ class _Contradiction:
     sentence: str
 
 
+def with_widths(coders: Sequence[CoderSettings], files: ModelFiles) -> tuple[CoderSettings, ...]:
+    """The coders that have no files with their hookpoint's width, where the model's configuration tells it."""
+    if all(coder.path is not None or coder.hookpoint is None for coder in coders):
+        return tuple(coders)
+    config = _config(files)
+    return tuple(_with_width(coder, config) for coder in coders)
+
+
+def _with_width(coder: CoderSettings, config: Mapping[str, Any]) -> CoderSettings:
+    if coder.path is not None or coder.hookpoint is None or coder.width is not None:
+        return coder
+    return coder.model_copy(update={"width": width_of(Hookpoint(coder.hookpoint, coder.input), config)})
+
+
 def check_claims(
     subject: SubjectSettings,
     files: ModelFiles,
@@ -65,7 +79,7 @@ def check_claims(
     """
     if not any(info.d_in for info in infos):
         return tuple(infos)
-    layout = _layout(files)
+    layout = Layout.of(_config(files))
     return tuple(
         _checked(_Case(subject, files, coder, info, layout, bos)) if info.d_in else info
         for coder, info in zip(coders, infos, strict=True)
@@ -215,13 +229,14 @@ def _uncompared(case: _Case) -> Iterator[str]:
             yield f'{claims.source} says hook name "{name}", which could not be compared with "{point}"'
 
 
-def _layout(files: ModelFiles) -> Layout | None:
+def _config(files: ModelFiles) -> Mapping[str, Any]:
+    """The model's configuration, empty where there is none; a broken one is told where the model is loaded."""
     path = files.find("config.json")
     try:
-        config: Any = json.loads(path.read_text(encoding="utf-8")) if path else None
+        config: Any = json.loads(path.read_text(encoding="utf-8")) if path else {}
     except ValueError:
-        return None
-    return Layout.of(config) if isinstance(config, dict) else None
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def _short(model: str) -> str:

@@ -16,7 +16,7 @@ from harness import registry
 from harness.errors import SubjectError
 from harness.store import Manifest, ManifestFrame
 from harness.store.format import CoderManifest
-from harness.subject.claims import check_claims
+from harness.subject.claims import check_claims, with_widths
 from harness.subject.coders.protocol import CoderInfo
 from harness.subject.corpus import Corpus, open_corpus
 from harness.subject.hookpoints import Hookpoint
@@ -53,6 +53,7 @@ class CollectionPlan:
             _check_context(files, subject.context)
         tokenizer = load_tokenizer(files).opened_by_bos(subject.bos)
         corpus = open_corpus(subject.corpus, base, tokenizer.specials)
+        coders = with_widths(coders, files)
         infos = tuple(kind.describe(coder, base) for coder, kind in zip(coders, kinds, strict=True))
         infos = check_claims(subject, files, coders, infos, bos=tokenizer.bos is not None)
         frame = _frame(subject, files, corpus, tokenizer, needs_model=needs_model)

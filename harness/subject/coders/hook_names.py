@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.subject.hookpoints import Hookpoint
 
-__all__ = ["Layout", "places", "writes_to_residual"]
+__all__ = ["Layout", "places", "width_of", "writes_to_residual"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,25 @@ def writes_to_residual(point: Hookpoint, layout: Layout) -> bool:
         for kind in ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out"):
             found |= _of_block(kind, layer, layout) or set()
     return point in found
+
+
+def width_of(point: Hookpoint, config: Mapping[str, Any]) -> int | None:
+    """The width of a hookpoint's vectors, None where the configuration does not tell."""
+    layout = Layout.of(config)
+    width = config.get("hidden_size", config.get("n_embd"))
+    if layout is None or not isinstance(width, int):
+        return None
+    for layer in range(layout.layers):
+        if point == Hookpoint(layout.inside(layer, layout.hidden), input=True):
+            inner = config.get("intermediate_size", config.get("n_inner")) or 4 * width
+            return inner if isinstance(inner, int) else None
+        if point == Hookpoint(layout.inside(layer, layout.heads), input=True):
+            heads, size = config.get("num_attention_heads", config.get("n_head")), config.get("head_dim")
+            return heads * size if isinstance(heads, int) and isinstance(size, int) else width
+        norms = {Hookpoint(layout.inside(layer, norm)) for norm in layout.norms}
+        if point in norms | {Hookpoint(layout.inside(layer, "mlp"), side) for side in (False, True)}:
+            return width
+    return width if writes_to_residual(point, layout) else None
 
 
 def _of_block(kind: str, layer: int, layout: Layout) -> frozenset[Hookpoint] | None:

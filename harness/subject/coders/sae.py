@@ -41,7 +41,7 @@ class SAECoder:
         Raises:
             CoderError: files are missing, broken or of a format that is not known.
         """
-        refuse_options(settings, "k", "latents", "seed", "rate", "absolute")
+        refuse_options(settings, "k", "latents", "seed", "rate", "absolute", "width")
         files = find_files(settings, base)
         file, found = _recognise(settings, files)
         used = [path for path in (found.config, file.path) if path is not None]
