@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import CoderError
+from harness.errors import CoderError, StoreError
 from harness.store import CoderFrame, Manifest, Rows, Store, StoreWriter, Vocabulary
 from harness.store.files import write_json
 from harness.store.format import read_manifest
@@ -73,7 +73,7 @@ def collect(
             what was collected is kept.
     """
     plan = CollectionPlan.of(subject, coders, base)
-    if _is_finished(out, plan.manifest):
+    if _is_finished(out, plan.manifest, rows=subject.rows):
         return Store.open(out)
     loaded, reading = plan.load(base)
     vocabulary = Vocabulary.from_tokenizer(plan.tokenizer.backend)
@@ -175,11 +175,22 @@ class _HalvedRecord:
         return [*self._earlier, *(asdict(one) for one in self._now)]
 
 
-def _is_finished(out: Path, wanted: Manifest) -> bool:
+def _is_finished(out: Path, wanted: Manifest, *, rows: bool) -> bool:
+    """Whether the store is there already.
+
+    Raises:
+        StoreError: a finished store is there that holds something else, or lacks the rows that are wanted.
+    """
     if not (out / "manifest.json").is_file():
         return False
     found = read_manifest(out)
-    return found.finished and found.config == wanted.config
+    if not found.finished:
+        return False
+    if found.config != wanted.config:
+        raise StoreError(f"{out} is finished and was collected with other settings: choose another folder")
+    if rows and not all(coder.rows for coder in found.coders):
+        raise StoreError(f"{out} was collected without subject.rows = true: delete it, or choose another folder")
+    return True
 
 
 def _write_figures(out: Path, figures: Mapping[str, CoderFigures]) -> None:

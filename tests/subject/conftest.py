@@ -62,9 +62,11 @@ def make_tokenizer(texts: list[str]) -> Any:
 
 @pytest.fixture(scope="session")
 def model_folders(tmp_path_factory: pytest.TempPathFactory, make_tokenizer: Any) -> dict[str, Path]:
-    """A random Llama, GPT-2 and GPT-NeoX, each in a folder as Hugging Face saves it."""
+    """A random Llama, Gemma 2, GPT-2 and GPT-NeoX, each in a folder as Hugging Face saves it."""
     import torch
     from transformers import (
+        Gemma2Config,
+        Gemma2ForCausalLM,
         GPT2Config,
         GPT2LMHeadModel,
         GPTNeoXConfig,
@@ -82,6 +84,18 @@ def model_folders(tmp_path_factory: pytest.TempPathFactory, make_tokenizer: Any)
                 intermediate_size=32,
                 num_hidden_layers=3,
                 num_attention_heads=2,
+                max_position_embeddings=64,
+            )
+        ),
+        "gemma2": Gemma2ForCausalLM(
+            Gemma2Config(
+                vocab_size=300,
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=3,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                head_dim=8,
                 max_position_embeddings=64,
             )
         ),

@@ -13,8 +13,18 @@ from harness.subject.hookpoints import Hookpoint, first
 from harness.subject.models import find_model, load_model
 from harness.subject.tracing import Traced
 
-LAYERS = {"llama": "model.layers", "gpt2": "transformer.h", "neox": "gpt_neox.layers"}
-PARTS = {"llama": (".mlp", ".self_attn"), "gpt2": (".mlp", ".attn"), "neox": (".mlp", ".attention")}
+LAYERS = {
+    "llama": "model.layers",
+    "gemma2": "model.layers",
+    "gpt2": "transformer.h",
+    "neox": "gpt_neox.layers",
+}
+PARTS = {
+    "llama": (".mlp", ".self_attn"),
+    "gemma2": (".mlp", ".self_attn", ".post_feedforward_layernorm"),
+    "gpt2": (".mlp", ".attn"),
+    "neox": (".mlp", ".attention"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +41,7 @@ def tokens() -> torch.Tensor:
 
 
 def by_hooks(
-    model: torch.nn.Module, tokens: torch.Tensor, hookpoints: list[Hookpoint]
+    model: torch.nn.Module, tokens: torch.Tensor, hookpoints: list[Hookpoint], mask: torch.Tensor | None = None
 ) -> dict[Hookpoint, torch.Tensor]:
     """What plain hooks see in a whole forward pass."""
     seen: dict[Hookpoint, torch.Tensor] = {}
@@ -56,7 +66,7 @@ def by_hooks(
         else:
             hooks.append(module.register_forward_hook(after(point)))
     with torch.no_grad():
-        model(input_ids=tokens, use_cache=False)
+        model(input_ids=tokens, attention_mask=mask, use_cache=False)
     for each in hooks:
         each.remove()
     return seen
@@ -73,6 +83,30 @@ def test_collected_activations_equal_a_plain_hooks(traced: dict[str, Traced], to
     for point in points:
         assert torch.equal(found[point], expected[point]), point
     assert torch.equal(found[Hookpoint(f"{layers}.1")], found[Hookpoint(f"{layers}.2", input=True)])
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_padded_rows_equal_a_plain_hooks_and_what_is_read_without_padding(
+    traced: dict[str, Traced], tokens: torch.Tensor, kind: str
+) -> None:
+    points = [Hookpoint(f"{LAYERS[kind]}.1{part}") for part in ("", *PARTS[kind])]
+    mask = torch.ones_like(tokens)
+    mask[0, 7:] = mask[2, 11:] = 0
+    found = traced[kind].collect(tokens, points, mask)
+    expected = by_hooks(traced[kind].model, tokens, points, mask)
+    alone = traced[kind].collect(tokens[:1, :7], points)
+    for point in points:
+        assert torch.equal(found[point], expected[point]), point
+        torch.testing.assert_close(found[point][:1, :7], alone[point], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_inputs_of_parts_equal_a_plain_hooks(traced: dict[str, Traced], tokens: torch.Tensor, kind: str) -> None:
+    points = [Hookpoint(f"{LAYERS[kind]}.1{part}", input=True) for part in PARTS[kind]]
+    found = traced[kind].collect(tokens, points)
+    expected = by_hooks(traced[kind].model, tokens, points)
+    for point in points:
+        assert torch.equal(found[point], expected[point]), point
 
 
 def test_a_trace_stops_after_the_last_hookpoint(traced: dict[str, Traced], tokens: torch.Tensor) -> None:
