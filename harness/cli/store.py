@@ -26,6 +26,9 @@ def store(
     latent: Annotated[
         str | None, typer.Option(metavar="[CODER/]N", help="Show one latent: how it fires, on what, and where.")
     ] = None,
+    rows: Annotated[
+        bool, typer.Option("--rows", help="First add what fires at each token, where the store has only latents.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tell what is in a store: its text, its coders, their statistics; or one latent."""
@@ -33,10 +36,10 @@ def store(
     from dataclasses import asdict
 
     from harness.cli.show import console
-    from harness.store import Store
+    from harness.store import Store, add_rows
     from harness.store.summary import find_latent, summarize, summarize_latent
 
-    opened = Store.open(path)
+    opened = add_rows(path) if rows else Store.open(path)
     if check:
         opened.verify()
     if latent is not None:

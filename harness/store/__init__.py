@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.store.adding import add_rows
 from harness.store.format import CoderFrame, Manifest, ManifestFrame, Observed, Rows
 from harness.store.reader import Block, CoderReader, Firings, Store
 from harness.store.rows import Fired
@@ -23,4 +24,5 @@ __all__ = [
     "Store",
     "StoreWriter",
     "Vocabulary",
+    "add_rows",
 ]

@@ -1,13 +1,18 @@
-"""One writer at a time: a file lock on a folder that tells who holds it."""
+"""One writer at a time: a file lock on a folder that tells who holds it; and what a disk refuses, in a sentence."""
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-__all__ = ["FolderLock"]
+from harness.errors import StoreError
+
+__all__ = ["FolderLock", "take", "writing"]
 
 
 class FolderLock:
@@ -35,3 +40,35 @@ class FolderLock:
         if self._lock.is_locked:
             self._owner.unlink(missing_ok=True)
             self._lock.release()
+
+
+def take(folder: Path) -> FolderLock:
+    """The lock of a store's folder, held.
+
+    Raises:
+        StoreError: another writer holds it.
+    """
+    lock = FolderLock(folder)
+    holder = lock.acquire()
+    if holder is not None:
+        who = f"process {holder}" if holder else "another process"
+        raise StoreError(f"{folder} is being written by {who}: wait for it to end or choose another folder")
+    return lock
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What the disk refuses becomes one sentence; everything finished stays, and what was half written is not read.
+
+    Raises:
+        StoreError: instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(
+                f"no space is left on the disk of {folder}: free some and collect again, which goes on from the last "
+                "finished segment"
+            ) from error
+        raise StoreError(f"{folder} cannot be written: {error.strerror or error}") from error

@@ -303,7 +303,7 @@ class CoderReader:
             StoreError: the coder was collected without rows, the store has no such positions, or a file is corrupt.
         """
         if self._rows is None:
-            raise StoreError(f'coder "{self.name}" of {self.store.path} was collected without rows')
+            raise StoreError(f'coder "{self.name}" of {self.store.path} was collected without rows: add_rows adds them')
         if not 0 <= start <= stop <= self.store.n_tokens:
             raise StoreError(f"{self.store.path} has positions 0 to {self.store.n_tokens}, not {start} to {stop}")
         for name in ("indptr", "latents"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from harness.store.files import ArrayFile
 from harness.store.segments import Columns
 
-__all__ = ["Fired", "Stretch", "write_rows"]
+__all__ = ["Fired", "Stretch", "stretches", "write_rows"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +28,7 @@ class Fired:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stretch:
-    """The columns of positions `first` to `stop`, small enough to be turned in memory."""
+    """The columns of positions `first` to `stop`, small enough to be turned in memory; values are not looked at."""
 
     first: int
     stop: int
@@ -52,6 +52,32 @@ def write_rows(stretches: Iterable[Stretch], n_tokens: int, nonzeros: int, folde
             latents.write(fired.latents)
             done += len(fired.latents)
     return {"indptr.npy": edges.crc, "latents.npy": latents.crc}
+
+
+def stretches(matrix: Columns, n_tokens: int, size: int) -> Iterator[Stretch]:
+    """A whole matrix, mapped into memory, as stretches of about `size` nonzeros."""
+    step = max(1, round(size * n_tokens / max(1, len(matrix.positions))))
+    begin = matrix.indptr[:-1].copy()
+    for first in range(0, n_tokens, step):
+        stop = min(first + step, n_tokens)
+        end = _behind(matrix, begin, stop)
+        counts = end - begin
+        indptr = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
+        places = np.repeat(begin - indptr[:-1], counts)
+        places += np.arange(indptr[-1])
+        yield Stretch(first, stop, Columns(indptr, matrix.positions[places], np.empty(0, dtype=np.float16)))
+        begin = end
+
+
+def _behind(matrix: Columns, begin: NDArray[np.int64], stop: int) -> NDArray[np.int64]:
+    """For each latent, where its positions from `begin` on reach `stop`: a binary search for all at once."""
+    low, high = begin.copy(), matrix.indptr[1:].copy()
+    while (open_ := np.flatnonzero(low < high)).size:
+        middle = (low[open_] + high[open_]) // 2
+        before = matrix.positions[middle] < stop
+        low[open_[before]] = middle[before] + 1
+        high[open_[~before]] = middle[~before]
+    return low
 
 
 def _turned(stretch: Stretch) -> Fired:

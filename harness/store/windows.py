@@ -9,7 +9,7 @@ __all__ = ["NO_DOCUMENT", "TWO_DOCUMENTS", "count_windows", "window_documents"]
 
 NO_DOCUMENT = -1
 TWO_DOCUMENTS = -2
-SCAN = 1 << 22
+SCAN = 1 << 20
 
 
 def window_documents(documents: NDArray[np.int32], window: int) -> NDArray[np.int32]:
@@ -35,15 +35,16 @@ def count_windows(
     total, last = 0, -1
     for start in range(0, len(positions), SCAN):
         stop = min(start + SCAN, len(positions))
-        ids = positions[start:stop].astype(np.int64) // window
+        ids = positions[start:stop] // np.uint32(window)
         new = np.empty(len(ids), dtype=bool)
         new[0] = ids[0] != last
         np.not_equal(ids[1:], ids[:-1], out=new[1:])
         edges = indptr[np.searchsorted(indptr, start) : np.searchsorted(indptr, stop)]
         new[edges - start] = True
-        running = np.cumsum(new & single[ids])
+        new &= single[ids]
+        hits = np.flatnonzero(new)
         here = slice(np.searchsorted(indptr, start, side="right"), None)
         ends = np.minimum(indptr[here], stop) - start
-        before[here] = total + running[ends - 1]
-        total, last = total + int(running[-1]), int(ids[-1])
+        before[here] = total + np.searchsorted(hits, ends)
+        total, last = total + len(hits), int(ids[-1])
     return np.diff(before)

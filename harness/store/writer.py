@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,7 +34,7 @@ from harness.store.format import (
     coder_folder,
     read_manifest,
 )
-from harness.store.lock import FolderLock
+from harness.store.lock import FolderLock, take, writing
 from harness.store.reader import Store
 from harness.store.rows import Stretch, write_rows
 from harness.store.segments import Segment, check_segments, list_segments, write_segment
@@ -88,9 +86,9 @@ class StoreWriter:
         """
         folder = Path(path)
         described = _describe(manifest, coders)
-        with _writing(folder):
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            lock = _take(folder)
+            lock = take(folder)
             try:
                 _begin(folder, described, vocabulary, coders)
                 return cls(folder, described, lock, (segment_nonzeros, segment_tokens))
@@ -117,8 +115,8 @@ class StoreWriter:
         folder = Path(path)
         wanted = _describe(manifest, coders)
         read_manifest(folder)
-        with _writing(folder):
-            lock = _take(folder)
+        with writing(folder):
+            lock = take(folder)
             try:
                 found = read_manifest(folder)
                 if found.finished:
@@ -182,7 +180,7 @@ class StoreWriter:
     def flush(self) -> None:
         """Write what is held as a segment: a later `resume` goes on from here."""
         if self._tokens:
-            with _writing(self._path):
+            with writing(self._path):
                 self._flush()
 
     def finish(
@@ -201,7 +199,7 @@ class StoreWriter:
         partial = {coder.name for coder in self._manifest.coders if coder.partial}
         if set(observed or ()) != partial:
             raise ValueError(f"observed tells of {sorted(observed or ())} where {sorted(partial)} are partial")
-        with _writing(self._path):
+        with writing(self._path):
             self._finish(counts or {}, observed or {})
         self.close()
         return Store.open(self._path)
@@ -331,20 +329,6 @@ def _describe(frame: ManifestFrame, coders: Sequence[CoderFrame]) -> Manifest:
     return Manifest(frame=frame, coders=tuple(coder.manifest() for coder in coders))
 
 
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """What the disk refuses becomes one sentence; everything finished stays, and what was half written is not read."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(
-                f"no space is left on the disk of {folder}: free some and collect again, which goes on from the last "
-                "finished segment"
-            ) from error
-        raise StoreError(f"{folder} cannot be written: {error.strerror or error}") from error
-
-
 def _begin(folder: Path, described: Manifest, vocabulary: Vocabulary, coders: Sequence[CoderFrame]) -> None:
     if (folder / "manifest.json").exists():
         raise StoreError(f"{folder} already holds a store: resume it or choose another folder")
@@ -360,15 +344,6 @@ def _differences(found: Manifest, wanted: Manifest) -> list[str]:
     before, after = found.frame.model_dump(exclude={"versions"}), wanted.frame.model_dump(exclude={"versions"})
     changed = [key for key in before if before[key] != after[key]]
     return changed + (["coders"] if found.coders != wanted.coders else [])
-
-
-def _take(folder: Path) -> FolderLock:
-    lock = FolderLock(folder)
-    holder = lock.acquire()
-    if holder is not None:
-        who = f"process {holder}" if holder else "another process"
-        raise StoreError(f"{folder} is being written by {who}: wait for it to end or choose another folder")
-    return lock
 
 
 def _write_decoder(folder: Path, coder: CoderFrame) -> None:

@@ -15,7 +15,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from harness.store import CoderFrame, ManifestFrame, Observed, Rows, Statistics, Store, StoreWriter, Vocabulary
+from harness.errors import StoreError
+from harness.store import (
+    CoderFrame,
+    ManifestFrame,
+    Observed,
+    Rows,
+    Statistics,
+    Store,
+    StoreWriter,
+    Vocabulary,
+    add_rows,
+)
 from harness.store import compact as compaction
 from harness.store import statistics as counting
 
@@ -171,6 +182,24 @@ def test_a_partial_latent_is_counted_over_where_it_was_observed(tmp_path: Path) 
     found = store.coder("a").statistics
     assert found.read.tolist() == [2 * (CONTEXT - 1), 4, 0]
     assert found.rate.tolist() == [3 / 30, 0, 0]
+
+
+@pytest.mark.parametrize("size", [1, 40, 1 << 22])
+def test_rows_added_later_are_those_of_a_store_that_was_collected_with_them(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.store.adding.SEGMENT_NONZEROS", size)
+    plain, rich = World(tmp_path / "plain").store, World(tmp_path / "rich", rows_too=True).store
+    with pytest.raises(StoreError, match=r'coder "a" of .*plain was collected without rows: add_rows'):
+        plain.coder("a").fired(0, 1)
+    added = add_rows(plain.path)
+    added.verify()
+    assert (added.manifest, added.id) == (rich.manifest, plain.id)
+    found, expected = (store.coder("a").fired(0, store.n_tokens) for store in (added, rich))
+    assert found.indptr.tolist() == expected.indptr.tolist()
+    assert found.latents.tolist() == expected.latents.tolist()
+    with pytest.raises(StoreError, match="has positions 0 to 320, not 300 to 321"):
+        added.coder("a").fired(300, 321)
 
 
 def test_rows_tell_what_fires_at_each_position(tmp_path: Path) -> None:
