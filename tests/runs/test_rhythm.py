@@ -14,12 +14,13 @@ def commits(rate: float, seconds: float, took: float) -> tuple[int, float]:
     while now < seconds:
         now = max(now, (done + 1) / rate) + rhythm.pause
         operations = max(1, int(now * rate) - done)
-        pauses += rhythm.pause > 0
+        if now > 0.5:  # the rate is known by then
+            pauses += rhythm.pause > 0
+            count += 1
         rhythm.gathered(operations, now)
         done += operations
-        count += 1
         now += took
-    return round(count / now), pauses / count
+    return round(count / (now - 0.5)), pauses / count
 
 
 @pytest.mark.parametrize("took", [0.0003, 0.003])
@@ -32,6 +33,14 @@ def test_many_writers_are_gathered(took: float) -> None:
 @pytest.mark.parametrize("took", [0.0003, 0.003])
 def test_few_writers_never_wait(took: float) -> None:
     assert commits(rate=600, seconds=3, took=took)[1] == 0
+
+
+def test_a_burst_among_few_does_not_wait() -> None:
+    rhythm = Rhythm(0.0)
+    for burst in range(100):
+        for number in range(30):
+            rhythm.gathered(1, burst * 0.05 + number * 0.0001)
+            assert rhythm.pause == 0.0
 
 
 def test_one_writer_who_waits_for_each_commit_is_hardly_slowed() -> None:
