@@ -79,15 +79,15 @@ def _store(found: StoreSummary) -> list[Any]:
         "made with": ", ".join(f"{key} {value}" for key, value in found.versions.items()),
     }
     lines: list[Any] = [_pairs({key: value for key, value in rows.items() if value}), _coders(found)]
-    if found.sampling != "all" or any(coder.partial for coder in found.coders):
-        lines.append(_plain("Latents were observed in records of their own only: rates and shares are of the records."))
+    if found.sampling == "selected":
+        lines.append(_plain("Selected records, of each latent its own: they tell nothing about how often it fires."))
     return lines
 
 
 def _coders(found: StoreSummary) -> Table:
     from rich.table import Table
 
-    from harness.report.text import count
+    from harness.report.text import count, figure
     from harness.store.statistics import RARE, SINGLE
 
     shown = Table(
@@ -100,8 +100,8 @@ def _coders(found: StoreSummary) -> Table:
     for name in ("latents", "nonzeros", "L0", "dead", "rare", "single-token"):
         shown.add_column(name, justify="right", no_wrap=True)
     for coder in found.coders:
-        shares = (f"{share:.1%}" for share in (coder.dead, coder.rare, coder.single_token))
-        cells = (count(coder.latents), count(coder.nonzeros), f"{coder.l0:.2f}", *shares)
+        shares = (_share(share) for share in (coder.dead, coder.rare, coder.single_token))
+        cells = (count(coder.latents), count(coder.nonzeros), figure(coder.l0), *shares)
         shown.add_row(*map(_plain, (coder.name, coder.hookpoint, *cells)))
     return shown
 
@@ -114,7 +114,7 @@ def _latent(found: LatentSummary) -> list[Any]:
         return [_plain(f"{title} never fires: it was looked at on {count(found.read)} tokens")]
     rows = {
         "latent": title,
-        "firings": f"{count(found.firings)} of {count(found.read)} tokens ({_rate(found.rate)}), "
+        "firings": f"{count(found.firings)} of {count(found.read)} tokens{_rate(found.rate)}, "
         f"in {count(found.contexts)} contexts",
         "activation": f"mean {found.mean:.4g}, standard deviation {found.deviation:.3g}, maximum {found.maximum:.4g}",
         "tokens": f"{count(found.tokens)} distinct",
@@ -205,8 +205,14 @@ def _plain(text: str) -> Text:
     return Text(visible(text))
 
 
-def _rate(rate: float) -> str:
-    return f"{rate:.2%}" if rate >= 0.001 else f"1 in {1 / rate:,.0f}"
+def _rate(rate: float | None) -> str:
+    if rate is None:
+        return " of its records"
+    return f" ({rate:.2%})" if rate >= 0.001 else f" (1 in {1 / rate:,.0f})"
+
+
+def _share(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
 
 
 def _short(value: object) -> str:

@@ -30,7 +30,8 @@ class CoderSummary:
     """A coder in a store; `dead`, `rare` and `single_token` are shares of its latents, 0 to 1.
 
     Rare is firing fewer than `RARE` times, dead latents among them; single-token is having at least `SINGLE` of the
-    firings on one token. `l0` is how many latents fire at a token, on average.
+    firings on one token. `l0` is how many latents fire at a token, on average. Of selected records, `l0`, `dead` and
+    `rare` would say nothing about the coder: None.
     """
 
     name: str
@@ -38,9 +39,9 @@ class CoderSummary:
     revision: str | None
     latents: int
     nonzeros: int
-    l0: float
-    dead: float
-    rare: float
+    l0: float | None
+    dead: float | None
+    rare: float | None
     single_token: float
     decoder: int | None
     rows: bool
@@ -96,14 +97,14 @@ class LatentSummary:
     """One latent: counts, activations where it fires, its histogram (0 to `maximum`), tokens and strongest windows.
 
     `read` is at how many tokens it was looked at, `contexts` in how many contexts it fires, `tokens` on how many
-    distinct tokens.
+    distinct tokens. `rate` is firings over `read`; None of selected records.
     """
 
     coder: str
     latent: int
     read: int
     firings: int
-    rate: float
+    rate: float | None
     contexts: int
     maximum: float
     mean: float
@@ -155,7 +156,7 @@ def summarize_latent(coder: CoderReader, index: int, tokens: int = 10, windows: 
         latent=index,
         read=int(found.read[index]),
         firings=int(found.firings[index]),
-        rate=float(found.rate[index]),
+        rate=None if _selected(coder.store) else float(found.rate[index]),
         contexts=int(found.contexts[index]),
         maximum=float(found.maximum[index]),
         mean=float(found.mean[index]),
@@ -187,7 +188,7 @@ def find_latent(store: Store, name: str) -> tuple[CoderReader, int]:
 
 
 def _coder(coder: CoderReader) -> CoderSummary:
-    found = coder.statistics
+    found, selected = coder.statistics, _selected(coder.store)
     manifest = next(one for one in coder.store.manifest.coders if one.name == coder.name)
     return CoderSummary(
         name=coder.name,
@@ -195,14 +196,18 @@ def _coder(coder: CoderReader) -> CoderSummary:
         revision=coder.revision,
         latents=coder.n_latents,
         nonzeros=int(found.firings.sum()),
-        l0=found.l0,
-        dead=float(found.dead.mean()),
-        rare=float(found.rare(RARE).mean()),
+        l0=None if selected else found.l0,
+        dead=None if selected else float(found.dead.mean()),
+        rare=None if selected else float(found.rare(RARE).mean()),
         single_token=float(found.single_token(SINGLE).mean()),
         decoder=manifest.decoder,
         rows=manifest.rows,
         partial=manifest.partial,
     )
+
+
+def _selected(store: Store) -> bool:
+    return store.manifest.frame.sampling == "selected"
 
 
 def _top_tokens(store: Store, firings: Firings, most: int) -> tuple[TokenSummary, ...]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from harness.store import CoderFrame, ManifestFrame, Rows, StoreWriter, Vocabulary
+from harness.store import CoderFrame, ManifestFrame, Rows, Store, StoreWriter, Vocabulary
 
 CONTEXT, CONTEXTS = 64, 6
 WORDS = ("", "the", " cat", " sat", " [red]on", " \x1bmat", " dog", "\n")
@@ -35,12 +35,16 @@ def rows(dense: NDArray[np.float32]) -> Rows:
     return Rows(cells.indptr.astype(np.int64), cells.indices, cells.data)
 
 
-def written(path: Path, *names: str) -> Path:
+def written(path: Path, *names: str, sampling: Literal["all", "selected"] = "all") -> Path:
     tokens = (np.arange(CONTEXT * CONTEXTS) % 7 + 1).astype(np.uint32).reshape(CONTEXTS, CONTEXT)
     documents = np.repeat(np.arange(3, dtype=np.int32), 2)[:, None].repeat(CONTEXT, axis=1)
     documents[:, 0] = -1
     frame = ManifestFrame(
-        model="tiny/model", model_revision="ab" * 20, corpus={"identity": "cd" * 32, "tokens": 384}, context=CONTEXT
+        model="tiny/model",
+        model_revision="ab" * 20,
+        corpus={"identity": "cd" * 32, "tokens": 384},
+        context=CONTEXT,
+        sampling=sampling,
     )
     coders = [CoderFrame(name, 4, f"layers.{place}") for place, name in enumerate(names)]
     with StoreWriter.create(path, frame, Vocabulary(WORDS), coders) as writer:
@@ -131,6 +135,23 @@ def test_json_is_the_same_in_numbers(harness: Callable[..., Any], one: Path) -> 
         assert window["document"] == window["context"] // 2
         assert "".join(window["pieces"]) == "".join(WORDS[k % 7 + 1] for k in range(place, place + 32))
     assert len({(window["context"], window["start"]) for window in latent["top_windows"]}) == 5
+
+
+def test_selected_records_have_no_rates(harness: Callable[..., Any], tmp_path: Path) -> None:
+    path = written(tmp_path / "records", "sae", sampling="selected")
+    said = harness("store", path).out
+    assert "Selected records" in said
+    row = next(line for line in said.splitlines() if "layers.0" in line)
+    assert [cell.strip() for cell in row.strip("│ ").split("│")][4:] == ["–", "–", "–", "25.0%"]
+    assert "81 of 378 tokens of its records, in 6 contexts" in harness("store", path, "--latent", "2").out
+    assert json.loads(harness("store", path, "--json").out)["coders"][0]["dead"] is None
+
+
+def test_rows_are_added_when_asked_for(harness: Callable[..., Any], one: Path) -> None:
+    assert json.loads(harness("store", one, "--json").out)["coders"][0]["rows"] is False
+    assert harness("store", one, "--rows", "--check").code == 0
+    assert json.loads(harness("store", one, "--json").out)["coders"][0]["rows"] is True
+    assert Store.open(one).coder("sae").fired(1, 2).latents.tolist() == [3]
 
 
 def test_a_sound_store_passes_the_check(harness: Callable[..., Any], one: Path) -> None:
