@@ -43,8 +43,6 @@ def comparisons(reading: Reading) -> Iterator[Comparison]:
 
 def curves(reading: Reading) -> Iterator[Curve]:
     """How often verdicts are right by quantile, for each scorer and arm that has any; selected records have none."""
-    if reading.rung != "random":
-        return
     found: defaultdict[tuple[Arm, str], list[Verdicts]] = defaultdict(list)
     for row in reading.rows:
         if row.scoring.rung == "random" and (verdicts := row.verdicts) is not None:

@@ -209,6 +209,22 @@ def test_asking_a_rung_more_changes_neither_what_is_shown_nor_the_other(make: Ma
     assert [e.passage for e in both.scored[1].examples] == [e.passage for e in one.scored[0].examples]
 
 
+def test_what_is_shown_copies_no_scored_window_of_a_rung_that_is_not_asked_either(make: Make, tmp_path: Path) -> None:
+    made = make(latents=1)
+    split, zero = rows_split(made.store, 0, SHARES), made.zero(0)
+    records = []
+    for context, values in made.values[0].items():
+        tokens = [f" w{context}x{place}" for place in range(len(values))]
+        shown = np.flatnonzero(values)[:1].tolist() if SPLITS[split[context]] == "shown" and context % 2 else []
+        for place in [0, 32, 64] if context in zero else [place // 32 * 32 for place in shown if place < 96]:
+            tokens[place : place + 20] = [f" boiler{n}" for n in range(20)]
+        records.append(Record("m", "s", 0, tokens, values.tolist(), ""))
+    copied = Made(write_records(records, "made", tmp_path / "copied"), made.values)
+    both, one = drawn(copied, 0, settings()), drawn(copied, 0, settings(("same-row",)))
+    assert one.counts["shown_dropped"] == both.counts["shown_dropped"] > 0
+    assert not any(" boiler0" in example.passage.tokens for example in one.shown)
+
+
 def test_a_rung_without_enough_is_left_out_and_with_none_it_is_a_failure(make: Make) -> None:
     made = make(zeros=0)
     assert [s.rung for s in drawn(made, 0, settings()).scored] == ["same-row"]
