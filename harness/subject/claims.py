@@ -159,9 +159,7 @@ def _place(case: _Case, key: str, name: str | None, point: Hookpoint | None) -> 
     if known is None or point in known:
         return
     there = " or ".join(f'"{one}"' for one in sorted(map(str, known)))
-    which = (
-        f"which is {there} here" if known else f"which this model of {case.layout and case.layout.layers} blocks lacks"
-    )
+    which = f"which is {there} here" if known else "which no module of this model holds"
     said = "hook name" if key == "hookpoint" else "output hook name"
     yield _Contradiction(key, f'{case.info.claims.source} says {said} "{name}", {which}, and the task has "{point}"')
 

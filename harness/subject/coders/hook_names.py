@@ -101,7 +101,7 @@ _SIDE = re.compile(r"\.(input|output)$")
 
 
 def places(name: str, layout: Layout | None, known: Hookpoint) -> frozenset[Hookpoint] | None:
-    """The hookpoints that a library's name stands for: all that hold the same vectors; empty if the model has none.
+    """The hookpoints that a library's name stands for: all that hold the same vectors; empty if none does.
 
     None if the name or the architecture is not known. A Hugging Face path may lack its beginning ("layers.5"):
     it stands for `known` where that ends so.
@@ -165,11 +165,9 @@ def _of_block(kind: str, layer: int, layout: Layout) -> frozenset[Hookpoint] | N
         "hook_mlp_out": lambda: {Hookpoint(layout.inside(layer, layout.mlp))},
         "attn.hook_z": lambda: {Hookpoint(layout.inside(layer, layout.heads), input=True)},
         "mlp.hook_post": lambda: {Hookpoint(layout.inside(layer, layout.hidden), input=True)},
-        "ln1.hook_normalized": lambda: {Hookpoint(layout.inside(layer, layout.norms[0]))},
-        "ln2.hook_normalized": lambda: {
-            Hookpoint(layout.inside(layer, layout.norms[1])),
-            Hookpoint(layout.inside(layer, "mlp"), input=True),
-        },
+        # a norm before its weights: no module gives that
+        "ln1.hook_normalized": set,
+        "ln2.hook_normalized": set,
     }
     if not layout.parallel:
         makers["hook_resid_mid"] = lambda: {Hookpoint(layout.inside(layer, layout.norms[1]), input=True)}
