@@ -241,8 +241,10 @@ class CoderReader:
         self._checksums = self._kept("csc/checksums", "<u4", ())
         self._sound: NDArray[np.bool_] = np.zeros(self.n_latents, dtype=bool)
         self._rows = self._open_rows() if manifest.rows else None
-        self._position_file = _open_for_reading(self, folder / "csc" / "positions.npy")
-        self._value_file = _open_for_reading(self, folder / "csc" / "values.npy")
+        # with their names: to put one together takes longer than to read a latent
+        paths = folder / "csc" / "positions.npy", folder / "csc" / "values.npy"
+        self._position_file = _open_for_reading(self, paths[0]), paths[0]
+        self._value_file = _open_for_reading(self, paths[1]), paths[1]
         self._observed = self._read_observed() if manifest.partial else None
         self._windows: dict[int, NDArray[np.int64]] = {}
         self._lock = threading.Lock()
@@ -256,9 +258,7 @@ class CoderReader:
         self._in_range(index)
         start, stop = int(self._indptr[index]), int(self._indptr[index + 1])
         # a positioned read brings exactly these bytes; a mapped one would read ahead and stall
-        folder = self._folder / "csc"
-        positions = read_open(self._position_file, folder / "positions.npy", self._positions.dtype, start, stop)
-        values = read_open(self._value_file, folder / "values.npy", self._values.dtype, start, stop)
+        positions, values = self._stretch(start, stop)
         if self._checksums is not None and not self._sound[index]:
             if zlib.crc32(values.data, zlib.crc32(positions.data)) != self._checksums[index]:
                 self._name_the_corrupt_file()
@@ -273,13 +273,9 @@ class CoderReader:
         """
         for name in ("positions", "values"):
             self.store.check_once(f"coders/{self.name}/csc/{name}.npy")
-        folder = self._folder / "csc"
         for first, last in blocks(self._indptr, BLOCK):
             edges = self._indptr[first : last + 1]
-            inside = int(edges[0]), int(edges[-1])
-            positions = read_open(self._position_file, folder / "positions.npy", self._positions.dtype, *inside)
-            values = read_open(self._value_file, folder / "values.npy", self._values.dtype, *inside)
-            yield Block(first, edges - edges[0], positions, values)
+            yield Block(first, edges - edges[0], *self._stretch(int(edges[0]), int(edges[-1])))
 
     @property
     def decoder(self) -> NDArray[np.float16] | None:
@@ -334,6 +330,13 @@ class CoderReader:
             if window not in self._windows:
                 self._windows[window] = self._kept_windows(window)
             return self._windows[window]
+
+    def _stretch(self, start: int, stop: int) -> tuple[NDArray[np.uint32], NDArray[Any]]:
+        """Positions and values of some nonzeros, as stored."""
+        return (
+            read_open(*self._position_file, self._positions.dtype, start, stop),
+            read_open(*self._value_file, self._values.dtype, start, stop),
+        )
 
     def _kept(self, name: str, dtype: str, more: tuple[int, ...]) -> NDArray[Any] | None:
         """One of the coder's smaller files, `[latents, ...]`, checked and in memory; None where there is none."""
