@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,19 @@ def test_a_run_needs_no_subject_and_asks_each_rung(task: Callable[..., Path], ha
     own = verdicts[verdicts["control"].isna()]
     assert (own["label"] == own["truth"]).all()  # a word that is nowhere else is easy
     assert all(figures["by_quantile"] == {} for figures in scores["metrics"])
+
+
+def test_the_report_has_a_table_for_each_rung_the_headlines_first_and_no_curves(
+    task: Callable[..., Path], harness: Harness
+) -> None:
+    assert harness("run", task(), "--out", "run").code == 0
+    page = Path("run/report/index.html").read_text("utf-8").split("<script")[0]
+    assert re.findall(r"rung <b>([a-z-]+)</b>", page) == ["zero-row", "same-row"]
+    assert page.index("ranks the arms") < page.index("rung <b>same-row")
+    assert page.count("ranks the arms") == 1
+    assert "read on <b>70 published records</b>" in page
+    assert "how often a latent fires is not known, so there are no figures at base rate and no quantiles" in page
+    assert "quantile of activation" not in page
 
 
 def test_a_rung_with_too_few_is_told_and_the_other_is_scored(task: Callable[..., Path], harness: Harness) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from harness.errors import FormatError, StoreError
 from harness.interop.activations import import_activations
+from harness.interop.building import building
 from harness.store import Store
 
 Batch = Callable[..., Path]
@@ -209,6 +210,23 @@ def test_what_is_of_no_known_format_says_what_it_is(tmp_path: Path) -> None:
 def test_options_of_caches_are_refused_for_records(batch: Batch, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"^--tokenizer is for caches of token ids, and .* is none"):
         import_activations(batch({0: [(A, [0, 1, 0])]}), tmp_path / "store", tokenizer="t")
+
+
+def test_what_a_killed_import_left_is_cleared_away(batch: Batch, tmp_path: Path) -> None:
+    left = tmp_path / ".store.importing" / "store"
+    left.mkdir(parents=True)
+    (left / "manifest.json").write_text("half")
+    import_activations(batch({0: [(A, [0, 1, 0])]}), tmp_path / "store").verify()
+    assert not left.parent.exists()
+
+
+def test_one_import_at_a_time_writes_a_store(batch: Batch, tmp_path: Path) -> None:
+    source = batch({0: [(A, [0, 1, 0])]})
+    with building(tmp_path / "store") as room:
+        room.mkdir()
+        with pytest.raises(StoreError, match=r"store is being imported by process \d+: wait for it"):
+            import_activations(source, tmp_path / "store")
+        assert room.is_dir()
 
 
 def test_a_store_is_never_overwritten(batch: Batch, tmp_path: Path) -> None:
