@@ -241,11 +241,15 @@ def _npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 def _torch_values(path: Path) -> dict[str, Any]:
     """Tensors and plain values of a file of `torch.save`, nested names joined by dots; nothing in it is run."""
     import pickle
+    import warnings
 
     import torch
 
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            # of pickles in a protocol that torch does not write: they are read or refused all the same
+            warnings.simplefilter("ignore")
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise CoderError(
             f"{path}: this pickle holds more than tensors and plain values, and is refused: such a file can run code"
