@@ -81,7 +81,8 @@ class SubjectSettings(Frozen):
     `model` is a Hugging Face id or a folder; `context` is the length of a row in tokens, `batch` in rows; `bos` says
     whether a BOS opens each row (None: where the tokenizer has one); `threads` is torch's number of CPU threads, None
     leaves torch's choice. Collection stops where a coder leaves more than `max_fvu` of the variance unexplained. With
-    `rows` the store also tells which latents fire at a position.
+    `rows` the store also tells which latents fire at a position; `value_dtype` is how it keeps activations (float16
+    ends at 65,504).
     """
 
     model: str
@@ -95,6 +96,7 @@ class SubjectSettings(Frozen):
     threads: Count | None = None
     max_fvu: Annotated[float, Field(gt=0)] = 0.5
     rows: bool = False
+    value_dtype: Literal["float16", "float32"] = "float16"
 
 
 # Kinds of coders that are made, not read from files.

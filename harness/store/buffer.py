@@ -83,7 +83,7 @@ class Buffer:
         if bits.max() >= np.array(np.inf, dtype=out.dtype).view(bits.dtype):
             raise StoreError(
                 f'coder "{self._coder.name}" has an activation of {float(values.max()):g}, too large for float16: '
-                'collect with value_dtype = "float32"'
+                'collect with value_dtype = "float32" under [subject]'
             )
         # what fires keeps firing, however weakly: zero becomes the smallest number there is
         np.maximum(bits, 1, out=bits)

@@ -124,6 +124,7 @@ def _frame(
         },
         context=subject.context,
         bos=tokenizer.bos,
+        value_dtype=subject.value_dtype,
         collection=how if needs_model else {},
         versions=_versions(),
     )
