@@ -63,7 +63,6 @@ def import_cache(
         text = cache_text(source, [shard.tokens for h in hookpoints for shard in h.shards], tokenizer, tokens)
         frame = ManifestFrame(
             model=named,
-            tokenizer=tokenizer,
             corpus={"cache": "delphi", **{key: value for key, value in config.items() if key != "model_name"}},
             context=text.context,
             value_dtype="float32" if any(shard.wide for h in hookpoints for shard in h.shards) else "float16",
@@ -74,7 +73,10 @@ def import_cache(
             for shard in hookpoint.shards:
                 shard.check(text)
         with building(out) as folder, StoreWriter.create(folder, frame, text.vocabulary, frames) as writer:
-            writer.finish(_copy(writer, text, hookpoints, tell))
+            try:
+                writer.finish(_copy(writer, text, hookpoints, tell))
+            except ValueError as error:  # what the writer finds wrong with rows
+                raise FormatError(f"{source}: the cache is broken: {error}") from error
     return Store.open(out)
 
 
@@ -140,8 +142,7 @@ class _Shard:
         self._order: tuple[NDArray[Any], NDArray[Any]] | None = None
         self._last, self._least, self._most = self._scan()
         self.stop: int = self._most + 1 if stop is None else stop
-        # now latents are counted from the shard's first, and as indexes of their own in the first releases
-        self._from_start = stop is not None and (self._least < start or self._most < stop - start)
+        self._from_start = stop is not None and self._counts_from(start, stop)
 
     def check(self, text: Text) -> None:
         """Whether locations lie in the text and in the shard's own latents.
@@ -181,6 +182,13 @@ class _Shard:
         """The row of the entry at a place."""
         part = self.locations[place : place + 1] if self._order is None else self._order[0][place : place + 1]
         return int(part[0, 0])
+
+    def _counts_from(self, start: int, stop: int) -> bool:
+        """Whether latents are counted from the shard's first, as now, or from 0, as in the first releases."""
+        if self._least < start or self._most >= stop - start:
+            return self._least < start
+        # both could be; the first releases wrote signed numbers
+        return self.locations.dtype.startswith("U")
 
     def _part(self, first: int, last: int) -> tuple[NDArray[Any], NDArray[Any]]:
         if self._order is not None:

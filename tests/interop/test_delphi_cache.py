@@ -51,6 +51,20 @@ def test_a_cache_of_the_first_releases_needs_its_tokens_beside_it(
     assert store.manifest.frame.value_dtype == "float32"
 
 
+@pytest.mark.parametrize("layout", ["new", "old"])
+def test_which_way_latents_are_counted_is_told_from_the_kind_of_number_where_both_could_be(
+    cache: Any, tokenizer: Path, tmp_path: Path, layout: str
+) -> None:
+    # 3 latents in files of 0 and of 1 and 2: a lone 1 in the second file is latent 1, or the one after it
+    cache.dense = cache.dense[..., :3]
+    cache.dense[..., 2 if layout == "old" else 1] = 0
+    tokens = tmp_path / "tokens.npy"
+    np.save(tokens, cache.tokens)
+    source = getattr(cache, layout)("block", splits=2)
+    store = import_activations(source, tmp_path / "store", tokenizer=str(tokenizer), tokens=tokens, model="m")
+    np.testing.assert_array_equal(dense(store, "block"), cache.expected)
+
+
 @pytest.mark.parametrize("splits", [1, 2, 5])
 def test_however_many_files_it_has(cache: Any, tokenizer: Path, tmp_path: Path, splits: int) -> None:
     store = import_activations(cache.new(splits=splits), tmp_path / "store", tokenizer=str(tokenizer))
@@ -173,9 +187,16 @@ def _latent(folder: Path) -> None:
     change(path, locations=locations)
 
 
+def _twice(folder: Path) -> None:
+    path = folder / "0_2.safetensors"
+    parts = load_file(path)
+    change(path, **{name: np.concatenate([parts[name][:1], parts[name]]) for name in ("locations", "activations")})
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (_twice, r"run: the cache is broken: a latent fires twice at one position"),
         (_nan, r"0_2\.safetensors: the activation of latent \d+ in row \d+, position \d+ is nan, and should be a numb"),
         (_cut, r"3_5\.safetensors: this file is broken or cut short"),
         (_beyond, r"0_2\.safetensors: it has token id 50256, and the tokenizer has ids 0 to 49: it is another model's"),
