@@ -23,6 +23,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "coders": {
         "sae": "harness.subject.coders.sae:SAECoder",
+        "sae-lens-release": "harness.subject.coders.release:ReleaseCoder",
         "neurons": "harness.subject.coders.neurons:NeuronsCoder",
         "planted": "harness.subject.coders.planted:PlantedCoder",
         "random-directions": "harness.subject.coders.random:RandomDirections",

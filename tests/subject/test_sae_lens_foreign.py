@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from harness.errors import CoderError
+from harness.subject.coders.release import ReleaseCoder
 from harness.subject.coders.sae import SAECoder
 from harness.subject.coders.saelens import save_saelens
 from harness.subject.coders.sparse import SparseWeights
@@ -130,6 +132,46 @@ def test_configurations_from_before_version_6_are_read_alike(tmp_path: Path, fun
     }
     (tmp_path / "cfg.json").write_text(json.dumps(old), encoding="utf-8")
     both(sae_lens.SAE.load_from_disk(tmp_path, device="cpu"), tmp_path)
+
+
+def test_a_release_is_loaded_by_sae_lens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sae_lens = pytest.importorskip("sae_lens")
+    from huggingface_hub.utils import EntryNotFoundError
+    from sae_lens.loading import pretrained_sae_loaders  # pyright: ignore[reportMissingImports]
+
+    hook = "blocks.6.hook_resid_pre"
+    made = randomize(sae_lens.StandardSAE(sae_lens.StandardSAEConfig(d_in=D, d_sae=F, device="cpu")))
+    made.save_model(tmp_path / hook)
+    old = {"d_in": D, "d_sae": F, "dtype": "torch.float32", "model_name": "gpt2-small", "hook_point": hook}
+    (tmp_path / hook / "cfg.json").write_text(json.dumps(old | {"context_size": 128}), encoding="utf-8")
+
+    def local(repo_id: str, filename: str, **_: Any) -> str:
+        if not (tmp_path / filename).is_file():
+            raise EntryNotFoundError(filename)
+        return str(tmp_path / filename)
+
+    monkeypatch.setattr(pretrained_sae_loaders, "hf_hub_download", local)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path / ("a" * 40)))
+    settings = CoderSettings(
+        name="jb", kind="sae-lens-release", hookpoint="transformer.h.5", path=f"gpt2-small-res-jb:{hook}"
+    )
+    info = ReleaseCoder.describe(settings, Path())
+    assert info.revision == f"{'a' * 40}:gpt2-small-res-jb:{hook}"
+    assert (info.claims.hook, info.claims.context, info.claims.model) == (hook, 128, "gpt2-small")
+    # the release's table knows what its files do not say
+    assert dict(info.claims.settings) == {"center_writing_weights": True}
+    assert info.claims.published.l0 is not None
+    x = torch.randn(20, D)
+    coder = ReleaseCoder.load(settings, Path(), info=info)
+    with torch.no_grad():
+        expected = made.decode(made.encode(x))
+    np.testing.assert_allclose(coder.decode(coder.encode(x), x).numpy(), expected.numpy(), rtol=1e-5, atol=1e-5)
+    for path, told in (
+        ("gpt2-small-res-jc:x", r'no release "gpt2-small-res-jc"; did you mean "gpt2-small-res-'),
+        ("gpt2-small-res-jb:blocks.6.hook_resid_pr", r'has no SAE "blocks\.6\.hook_resid_pr"; did you mean'),
+    ):
+        with pytest.raises(CoderError, match=told):
+            ReleaseCoder.describe(settings.model_copy(update={"path": path}), Path())
 
 
 @pytest.mark.parametrize("activation", ["relu", "topk", "jumprelu"])
