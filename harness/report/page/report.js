@@ -192,12 +192,14 @@ function scoresTable(details) {
 function shownExamples(details, row) {
   const peak = (example) => example.a.reduce((best, value, i) => (i % 2 ? Math.max(best, value) : best), 0);
   const sorted = [...details.shown].sort((a, b) => peak(b) - peak(a));
+  // selected records have no quantiles
+  const ranked = sorted.some((example) => example.q !== null);
   const lines = sorted.map((example) => el("tr", {},
     el("td", { class: "kind number" }, fixed(peak(example))),
-    el("td", { class: "kind" }, example.q === null ? "" : `Q${example.q}`),
+    ranked ? el("td", { class: "kind" }, example.q === null ? "" : `Q${example.q}`) : null,
     el("td", {}, tokens(example, row.maximum))));
   return el("table", { class: "examples" },
-    el("thead", {}, el("tr", {}, ...["Peak", "Quantile", "Text"].map((title) => el("th", { scope: "col" }, title)))),
+    el("thead", {}, el("tr", {}, ...["Peak", ...(ranked ? ["Quantile"] : []), "Text"].map((title) => el("th", { scope: "col" }, title)))),
     el("tbody", {}, ...lines));
 }
 
@@ -282,7 +284,7 @@ async function drawLatent(row) {
   const hash = location.hash;
   const details = (await chunk(row.at[0]))[row.at[1]];
   if (location.hash !== hash) return; // the reader has gone on meanwhile
-  const facts = [`${row.coder} at `, el("code", {}, row.hookpoint), row.maximum === null ? "" : `; largest activation ${strength(row.maximum)}`,
+  const facts = [row.coder, ...(row.hookpoint ? [" at ", el("code", {}, row.hookpoint)] : []), row.maximum === null ? "" : `; largest activation ${strength(row.maximum)}`,
     row.rate === null ? "" : `; fires in ${percent(row.rate)} of windows`, "."];
   const problem = row.status === "ok" ? null : el("p", { class: "notice" }, `Not asked about: ${statusWords(row.status)}.`);
   page.replaceChildren(crumbs(row), el("h1", {}, `Latent ${row.latent}`), el("p", { class: "lede" }, ...facts),
