@@ -49,6 +49,12 @@ def test_a_batch_of_saedashboard(batch: Batch, tmp_path: Path) -> None:
     assert len(set(np.asarray(store.documents).max(axis=1).tolist())) == 3
 
 
+def test_nan_in_columns_that_are_not_read_does_no_harm(batch: Batch, tmp_path: Path) -> None:
+    source = batch({0: [(A, [0, 1.5, 0])]}, log_sparsity=float("nan"))
+    assert "NaN" in source.read_text()
+    assert seen(import_activations(source, tmp_path / "store"), 0) == {" ab c": [0, 1.5, 0]}
+
+
 def test_batches_of_a_folder_make_one_store_in_the_order_of_their_numbers(batch: Batch, tmp_path: Path) -> None:
     batch({5: [(A, [1, 0, 0])]}, "batch-10.json")
     folder = batch({0: [(B, [1, 0])]}, "batch-2.json").parent
