@@ -133,6 +133,13 @@ def test_a_store_of_an_earlier_release_is_counted_when_asked(tmp_path: Path, mon
     assert store.id == world.store.id
 
 
+def test_latents_that_end_and_begin_in_one_context_are_counted_apart() -> None:
+    positions = np.array([3, 5, 4, 20, 21, 40], dtype=np.uint32)
+    tally = counting.Tally(np.array([0, 2, 2, 4, 5, 6]), CONTEXT)
+    tally.add(0, 5, positions, np.ones(6, dtype=np.uint32), np.ones(6, dtype=np.float16))
+    assert tally.arrays["contexts"].tolist() == [1, 0, 2, 1, 1]
+
+
 def test_tokens_beyond_a_block_of_keys_are_counted_alike(tmp_path: Path) -> None:
     world = World(tmp_path / "store")
     coder = world.store.coder("a")
