@@ -96,7 +96,7 @@ class TiledEncoder(ABC):
         return values, latents, shared
 
     def _group_max(self, inputs: torch.Tensor, k: int) -> Found:
-        """The largest of each of k equal groups of neighbouring latents, where it is above zero; a tile is whole groups."""
+        """The largest of each of k equal groups of neighbouring latents, where above zero; a tile is whole groups."""
         size = self.info.n_latents // k
         together = max(1, _LATENTS // size)
         values, latents = [], []
