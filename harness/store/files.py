@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import weakref
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ __all__ = [
     "ArrayFile",
     "checksum",
     "open_array",
+    "open_for_reading",
     "placed",
     "read_open",
     "read_stretch",
@@ -178,6 +180,13 @@ def read_stretch(path: Path, dtype: np.dtype[Any], low: int, high: int) -> NDArr
         return read_open(handle, path, dtype, low, high)
     finally:
         os.close(handle)
+
+
+def open_for_reading(owner: object, path: Path) -> int:
+    """A handle for `read_open`, closed when its owner goes."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    weakref.finalize(owner, os.close, handle)
+    return handle
 
 
 def read_open(handle: int, path: Path, dtype: np.dtype[Any], low: int, high: int) -> NDArray[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-import weakref
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import StoreError
-from harness.store.files import checksum, open_array, read_open, write_array
+from harness.store.files import checksum, open_array, open_for_reading, read_open, write_array
 from harness.store.format import CoderManifest, Manifest, Observed, coder_folder, read_manifest
 from harness.store.rows import Fired
 from harness.store.statistics import BLOCK, KEPT, Statistics, Tally, blocks
@@ -243,8 +242,8 @@ class CoderReader:
         self._rows = self._open_rows() if manifest.rows else None
         # with their names: to put one together takes longer than to read a latent
         paths = folder / "csc" / "positions.npy", folder / "csc" / "values.npy"
-        self._position_file = _open_for_reading(self, paths[0]), paths[0]
-        self._value_file = _open_for_reading(self, paths[1]), paths[1]
+        self._position_file = open_for_reading(self, paths[0]), paths[0]
+        self._value_file = open_for_reading(self, paths[1]), paths[1]
         self._observed = self._read_observed() if manifest.partial else None
         self._windows: dict[int, NDArray[np.int64]] = {}
         self._lock = threading.Lock()
@@ -306,6 +305,20 @@ class CoderReader:
             self.store.check_once(f"coders/{self.name}/rows/{name}.npy")
         edges = np.array(self._rows.indptr[start : stop + 1])
         return Fired(edges - edges[0], np.array(self._rows.latents[edges[0] : edges[-1]]))
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether `fired` and `fired_at` can tell what fires at a token."""
+        return self._rows is not None
+
+    def fired_at(self, positions: NDArray[np.int64]) -> Fired:
+        """Which latents fire at each of some positions, in their order; otherwise as `fired`."""
+        if self._rows is None or not len(positions):
+            return self.fired(0, 0)
+        self.fired(int(positions.min()), int(positions.min()))  # looks at the files, the first time
+        starts, counts = self._rows.indptr[positions], self._rows.indptr[positions + 1] - self._rows.indptr[positions]
+        edges = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
+        return Fired(edges, self._rows.latents[np.repeat(starts - edges[:-1], counts) + np.arange(edges[-1])])
 
     def observed(self, index: int) -> NDArray[np.int64] | None:
         """The contexts in which a latent was observed, ascending; None where that is all of them.
@@ -397,9 +410,3 @@ class CoderReader:
     def _in_range(self, index: int) -> None:
         if not 0 <= index < self.n_latents:
             raise StoreError(f'coder "{self.name}" has latents 0 to {self.n_latents - 1}, not {index}')
-
-
-def _open_for_reading(owner: object, path: Path) -> int:
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    weakref.finalize(owner, os.close, handle)
-    return handle
