@@ -39,7 +39,8 @@ __all__ = [
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
 Count = Annotated[int, Field(ge=1)]
-Rung = Literal["random", "zero-row", "same-row"]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Rung = Literal["random", "same-token", "neighbour", "cooccurring", "zero-row", "same-row"]
 Control = Literal["shuffled", "generic", "none"]
 
 
@@ -125,7 +126,7 @@ class CoderSettings(Frozen):
     k: Count | None = None
     latents: Count | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    rate: Rate | Annotated[tuple[Rate, ...], Field(min_length=1)] | None = None
     absolute: bool = False
     width: Count | None = None
 
@@ -221,11 +222,14 @@ class ScoredSettings(Frozen):
             raise ValueError('rungs has to name at least one, such as "random"')
         if len(set(rungs)) != len(rungs):
             raise ValueError("rungs has duplicates")
-        if "random" in rungs and len(rungs) > 1:
+        records = {"zero-row", "same-row"}
+        if records & set(rungs) and set(rungs) - records:
             raise ValueError(
-                '"random" needs all the text that was read, and "zero-row" and "same-row" are for selected records: '
+                '"zero-row" and "same-row" are for selected records, and the others need all the text that was read: '
                 "no store has both"
             )
+        if not records & set(rungs) and "random" not in rungs:
+            raise ValueError('rungs has to contain "random", the rung of the headline figure')
         return rungs
 
 
@@ -332,8 +336,8 @@ class Task(Frozen):
                 raise ValueError(f"coder.{coder.name}: {coder.missing}")
         if self.subject is not None and self.examples.scored.headline != "random":
             raise ValueError(
-                'examples.scored.rungs has to be ["random"] where a [subject] reads text: the others are for imported '
-                "records"
+                'examples.scored.rungs: "zero-row" and "same-row" are for imported records; where a [subject] reads '
+                'text, ask for "random"'
             )
         if self.subject is not None and self.subject.context % self.examples.window:
             raise ValueError(

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.examples.rungs import RUNGS, random_silent, silent_rows, zero_rows
+from harness.examples.rungs import HARD, RUNGS, candidates, in_turns, random_silent, silent_rows, zero_rows
 from harness.examples.samplers import SAMPLERS, draw_from, quantile_labels, stratified
 from harness.examples.splits import NO_SPLIT, SPLITS, Grid, grid_of
 from harness.examples.windows import (
@@ -136,13 +136,21 @@ def choose(
         return _too_few(
             "no activating window is left to show: all share a run of tokens with a scored one or there are none"
         )
+    select = latent.select(scored_runs)
+    seen = np.sort(run_hashes(latent.tokens_of(np.concatenate([shown.ids, select.ids]))), axis=None)
+    for rung in settings.scored.rungs:
+        if rung not in HARD:
+            continue
+        silent[rung] = latent.hard(rung, seen)
+        pairs[rung] = min(len(active), len(silent[rung]))
+        latent.counts[f"scored_{rung.replace('-', '_')}"] = pairs[rung]
     return Choice(
         shown,
-        latent.select(scored_runs),
+        select,
         {
-            rung: latent.mixed(active[:some], silent[rung][:some], f"scored:{rung}")
-            for rung, some in pairs.items()
-            if rung in settings.scored.rungs
+            rung: latent.mixed(active[: pairs[rung]], silent[rung][: pairs[rung]], f"scored:{rung}")
+            for rung in settings.scored.rungs
+            if pairs.get(rung, 0) >= least
         },
         float(coder.maximum[index]),
         None if latent.selected else found / max(latent.n_observed, 1),
@@ -224,6 +232,15 @@ class _Latent:
         self.counts |= {"select_asked": SELECT, "select": pairs, "select_dropped": dropped + refused}
         return self.mixed(drawn[:pairs], silent[:pairs], "select:order")
 
+    def hard(self, rung: Rung, seen: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Silent windows (ids) of a hard rung to score, none that shares a run with a shown or select one."""
+        groups = [self._silent_of(group) for group in candidates(self._coder, self._index, rung, self._grid.window)]
+        order = in_turns(groups, self._generator(f"silent:{rung}"))
+        count = self._settings.scored.non_activating
+        drawn, dropped = draw_from([order], count, lambda some: self._shares(some, seen))
+        self.counts[f"scored_{rung.replace('-', '_')}_dropped"] = dropped
+        return drawn
+
     def mixed(self, active: NDArray[np.int64], silent: NDArray[np.int64], purpose: str) -> Chosen:
         """Activating windows (indices) and silent ones (ids) in one random order."""
         order = self._generator(purpose).permutation(len(active) + len(silent))
@@ -253,6 +270,13 @@ class _Latent:
             return random_silent(pool, self._every, count, generator)
         rows = zero_rows if rung == "zero-row" else silent_rows
         return rows(pool, self._every, self._grid.per_context, generator)[:count]
+
+    def _silent_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some windows that may be scored and on which the latent is silent."""
+        mine = ids[self._grid.split[ids] == SPLITS.index("scored")]
+        if self._observed is not None:
+            mine = mine[np.isin(mine // self._grid.per_context, self._observed)]
+        return mine[~contained(mine, self._every)]
 
     def _shares(self, ids: NDArray[np.int64], runs: NDArray[np.uint64]) -> NDArray[np.bool_]:
         return np.logical_or.reduce(contained(run_hashes(self.tokens_of(ids)), runs), axis=1)

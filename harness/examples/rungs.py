@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.examples.related import cooccurring, neighbours
+from harness.examples.token_places import token_places, top_tokens
 from harness.examples.windows import contained
+from harness.store import CoderReader
 from harness.task import Rung
 
-__all__ = ["RUNGS", "count_silent", "random_silent", "silent_rows", "zero_rows"]
+__all__ = ["HARD", "RUNGS", "candidates", "count_silent", "in_turns", "random_silent", "silent_rows", "zero_rows"]
 
 # the rungs that a store of each sampling has; the first is that of the headline figure unless a task asks for others
 RUNGS: Final[dict[str, tuple[Rung, ...]]] = {"all": ("random",), "selected": ("zero-row", "same-row")}
+# Rungs of windows that are like activating ones, for stores of all contexts. They are drawn when they are asked for,
+# after what is shown: asking for them changes nothing else.
+HARD: Final[tuple[Rung, ...]] = ("same-token", "neighbour", "cooccurring")
 
 
 def count_silent(pool: NDArray[np.int64], activating: NDArray[np.int64]) -> int:
@@ -58,6 +65,32 @@ def silent_rows(
 ) -> NDArray[np.int64]:
     """The rung `same-row`: the silent windows of rows that the latent activates elsewhere; otherwise as `zero_rows`."""
     return generator.permutation(_silent(pool[np.isin(pool // per_row, activating // per_row)], activating))
+
+
+def candidates(coder: CoderReader, index: int, rung: Rung, window: int) -> list[NDArray[np.int64]]:
+    """Where a hard rung looks: groups of windows, ascending and distinct within one, of any split, active or silent.
+
+    `same-token`: a group for each token that the latent fires on most. `neighbour` and `cooccurring`: the windows that
+    a latent activates which is the nearest by decoder, or fires on the same tokens most; a group for each of ten.
+    """
+    if rung == "same-token":
+        places = token_places(coder.store)
+        return [np.unique(places.of(token) // window) for token in top_tokens(coder, index)]
+    related = neighbours(coder, index) if rung == "neighbour" else cooccurring(coder, index)
+    return [np.unique(coder.latent(other).positions // window) for other in related.tolist()]
+
+
+def in_turns(groups: Sequence[NDArray[np.int64]], generator: np.random.Generator) -> NDArray[np.int64]:
+    """The distinct windows of all groups: one of each group, then the next of each, each group in random order.
+
+    A window of several groups stands where it comes first.
+    """
+    if not groups:
+        return np.empty(0, dtype=np.int64)
+    shuffled = [generator.permutation(group) for group in groups]
+    rounds = np.concatenate([np.arange(len(group)) for group in shuffled])
+    every = np.concatenate(shuffled)[np.argsort(rounds, kind="stable")]
+    return every[np.sort(np.unique(every, return_index=True)[1])]
 
 
 def _silent(pool: NDArray[np.int64], activating: NDArray[np.int64]) -> NDArray[np.int64]:

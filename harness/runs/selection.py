@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.errors import TaskError
-from harness.examples.rungs import RUNGS
+from harness.examples.rungs import HARD, RUNGS
 from harness.runs.units import latent_order
 from harness.store import CoderReader, Store
 from harness.task import ScoredSettings, Task
@@ -21,7 +21,7 @@ def check_sampling(task: Task, store: Store) -> None:
             way round.
     """
     sampling, scored = store.manifest.frame.sampling, task.examples.scored
-    had = RUNGS[sampling]
+    had = RUNGS[sampling] + (HARD if sampling == "all" else ())
     what = "holds all of the text that was read" if sampling == "all" else "holds only records that were selected"
     for rung in scored.rungs:
         if rung not in had:
@@ -31,6 +31,7 @@ def check_sampling(task: Task, store: Store) -> None:
                 f"it has {listed}"
             )
     if sampling == "all":
+        _check_decoders(task, store)
         return
     if task.examples.shown.sampler == "quantiles":
         raise TaskError(
@@ -44,6 +45,15 @@ def check_sampling(task: Task, store: Store) -> None:
         raise TaskError(
             f"{task.source}: latents.max_rate: {store.path} {what}, so how often a latent fires is not known; "
             "leave it out"
+        )
+
+
+def _check_decoders(task: Task, store: Store) -> None:
+    without = [coder.name for coder in task.coder if store.coder(coder.name).decoder is None]
+    if without and "neighbour" in task.examples.scored.rungs:
+        raise TaskError(
+            f'{task.source}: examples.scored.rungs: "neighbour" goes by the directions of a decoder, and coder '
+            f"{without[0]} has none; leave it out"
         )
 
 

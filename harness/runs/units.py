@@ -14,9 +14,10 @@ from harness import registry
 from harness.clients.models import Models
 from harness.clients.wants import Want
 from harness.errors import UserError
+from harness.examples.rungs import HARD
 from harness.explainers.base import Explainer
 from harness.scorers.base import Scorer
-from harness.task import ExplainerSettings, ScorerSettings, Task
+from harness.task import ExplainerSettings, Rung, ScorerSettings, Task
 from harness.validation import validated
 from harness.values import Explanation, Latent, digest, seed_of
 
@@ -196,6 +197,11 @@ def _explaining(task: Task, explainers: Mapping[str, Explainer], store_id: str, 
     return arms
 
 
+def _decides(task: Task, rung: Rung) -> list[dict[str, Any]]:
+    """What decides the scored examples of a rung; those of hard rungs make way for what is shown."""
+    return [_drawing(task, part) for part in (("scored", "shown") if rung in HARD else ("scored",))]
+
+
 def _scoring(task: Task, scorers: Mapping[str, Scorer], store_id: str, coder: str) -> list[ScoreArm]:
     return [
         ScoreArm(
@@ -204,7 +210,7 @@ def _scoring(task: Task, scorers: Mapping[str, Scorer], store_id: str, coder: st
             scorer.prompt,
             rung,
             coder,
-            digest([_VERSION, "score", dict(scorer.identity), rung, _drawing(task, "scored"), store_id, coder]),
+            digest([_VERSION, "score", dict(scorer.identity), rung, *_decides(task, rung), store_id, coder]),
         )
         for name, scorer in scorers.items()
         for rung in task.examples.scored.rungs
