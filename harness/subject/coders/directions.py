@@ -26,12 +26,17 @@ def unit_directions(count: int, width: int, seed: int) -> torch.Tensor:
 
 
 class DirectionCoder(TiledEncoder):
-    """Directions `[latents, d]` of unit norm that fire on a share `rate` of the activations seen in calibration."""
+    """Directions `[latents, d]` of unit norm, each of which fires on a share of the activations seen in calibration.
 
-    def __init__(self, info: CoderInfo, directions: torch.Tensor, rate: float, device: str = "cpu") -> None:
+    `rates` are those shares; where they are fewer than the directions they repeat.
+    """
+
+    def __init__(
+        self, info: CoderInfo, directions: torch.Tensor, rates: tuple[float, ...], device: str = "cpu"
+    ) -> None:
         super().__init__(info, device)
         self._directions = directions.to(self.device)
-        self._rate = rate
+        self._rates = np.resize(np.asarray(rates, np.float64), len(directions))
         self.thresholds: torch.Tensor | None = None
 
     @property
@@ -46,14 +51,19 @@ class DirectionCoder(TiledEncoder):
         Raises:
             CoderError: there are too few activations for the rate.
         """
-        fire = min(round(self._rate * len(activations)), len(activations) - 1)
-        if fire < 1:
+        fire = np.minimum(np.rint(self._rates * len(activations)), len(activations) - 1).astype(np.int64)
+        if fire.min() < 1:
+            lowest = self._rates.min()
             raise CoderError(
-                f"random directions cannot fire at a rate of {self._rate:g} on {len(activations)} tokens: "
-                f"give a corpus of at least {round(1 / self._rate)}, or a higher rate"
+                f"random directions cannot fire at a rate of {lowest:g} on {len(activations)} tokens: "
+                f"give a corpus of at least {round(1 / lowest)}, or a higher rate"
             )
         inputs = activations.to(self.device, torch.float32)
-        parts = [(inputs @ chunk.T).topk(fire + 1, dim=0).values[-1] for chunk in self._directions.split(_TOGETHER)]
+        counts = torch.from_numpy(fire).to(self.device)
+        parts = []
+        for chunk, count in zip(self._directions.split(_TOGETHER), counts.split(_TOGETHER), strict=True):
+            largest = (inputs @ chunk.T).topk(int(count.max()) + 1, dim=0).values
+            parts.append(largest.gather(0, count[None])[0])
         self.thresholds = torch.cat(parts)
 
     @torch.no_grad()

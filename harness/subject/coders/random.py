@@ -65,7 +65,8 @@ class RandomSAE:
 class RandomDirections:
     """The coder kind `random-directions`: `latents` directions, each firing on a share `rate` of tokens.
 
-    A direction's threshold is set on the first tokens of the corpus; its value is how far the projection is above it.
+    A list of rates, such as those of the latents that are compared with, is gone through again and again. A
+    direction's threshold is set on the first tokens of the corpus; its value is how far the projection is above it.
     """
 
     reads: ClassVar[str] = "activations"
@@ -80,7 +81,7 @@ class RandomDirections:
         """
         refuse_options(settings, "path", "target", "k", "absolute", "center_writing_weights")
         # thresholds follow from these, the subject and the corpus, which the store's manifest holds
-        return _info(settings, ["random-directions", needed(settings, "rate", settings.rate)])
+        return _info(settings, ["random-directions", *_rates(settings)])
 
     @classmethod
     def load(
@@ -91,7 +92,12 @@ class RandomDirections:
 
         info = info or cls.describe(settings, base)
         drawn = unit_directions(info.n_latents, info.d_in or 0, settings.seed)
-        return DirectionCoder(info, drawn, settings.rate or 0.0, device)
+        return DirectionCoder(info, drawn, _rates(settings), device)
+
+
+def _rates(settings: CoderSettings) -> tuple[float, ...]:
+    rate = needed(settings, "rate", settings.rate)
+    return rate if isinstance(rate, tuple) else (rate,)
 
 
 def _info(settings: CoderSettings, kind: list[object]) -> CoderInfo:

@@ -123,6 +123,13 @@ def test_random_directions_fire_at_their_rate(rate: float) -> None:
     assert (again.thresholds == made.thresholds).all()
 
 
+def test_each_direction_may_have_a_rate_of_its_own() -> None:
+    made = coder("random-directions", latents=5, rate=[0.1, 0.5], seed=1)
+    x = activations(1000)
+    made.calibrate(x)
+    assert (dense(made.encode(x), 5) > 0).sum(0).tolist() == [100, 500, 100, 500, 100]
+
+
 def test_too_few_tokens_for_a_rate_are_told() -> None:
     made = coder("random-directions", latents=5, rate=0.001)
     with pytest.raises(CoderError, match=r"rate of 0\.001 on 40 tokens: give a corpus of at least 1000"):
