@@ -35,6 +35,7 @@ from harness.store.format import (
     read_manifest,
 )
 from harness.store.lock import FolderLock, take, writing
+from harness.store.observing import check_observed
 from harness.store.reader import Store
 from harness.store.rows import Stretch, write_rows
 from harness.store.segments import Segment, check_segments, list_segments, write_segment
@@ -194,7 +195,7 @@ class StoreWriter:
 
         Raises:
             StoreError: nothing was appended, or a segment is corrupt.
-            ValueError: `observed` does not fit the partial coders.
+            ValueError: `observed` does not fit the partial coders, or one fires where it was not observed.
         """
         partial = {coder.name for coder in self._manifest.coders if coder.partial}
         if set(observed or ()) != partial:
@@ -306,10 +307,9 @@ class StoreWriter:
             yield Stretch(segment.start * context, segment.stop * context, columns)
 
     def _write_observed(self, coder: CoderManifest, observed: Observed) -> dict[str, int]:
+        parts = [segment.part(coder.name, self._dtype) for segment in self._segments]
+        check_observed(coder, observed, parts, self._manifest.frame.context, self.next_context)
         indptr, contexts = observed.indptr.astype("<i8"), observed.contexts.astype("<i8")
-        fits = len(indptr) == coder.n_latents + 1 and indptr[0] == 0 and indptr[-1] == len(contexts)
-        if not fits or (len(contexts) and (contexts.min() < 0 or contexts.max() >= self.next_context)):
-            raise ValueError(f'observed of "{coder.name}" does not fit its latents and the contexts')
         folder = coder_folder(self._path, coder.name)
         inside = f"coders/{coder.name}"
         return {

@@ -7,6 +7,7 @@ import filecmp
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from harness.errors import StoreError
-from harness.store import CoderFrame, ManifestFrame, Observed, Rows, Store, StoreWriter, Vocabulary, files
+from harness.store import CoderFrame, ManifestFrame, Observed, Rows, Store, StoreWriter, Vocabulary, add_rows, files
 
 CONTEXT, LATENTS, BATCHES = 32, 20, 6
 VOCABULARY = Vocabulary(tuple(f" w{k}" for k in range(50)))
@@ -28,7 +29,7 @@ CODERS = (
     CoderFrame("a", LATENTS, "block.0", rows=True),
     CoderFrame("b", 4, "block.1", "r1", np.arange(20).reshape(4, 5), partial=True),
 )
-OBSERVED = {"b": Observed(np.array([0, 2, 24, 24, 25]), np.array([0, 3, *range(22), 7]))}
+OBSERVED = {"b": Observed(np.arange(5) * 24, np.tile(np.arange(24), 4))}
 
 
 def rows(seed: int, latents: int) -> Rows:
@@ -139,15 +140,18 @@ def inside_write(number: int) -> Plan:
     return start
 
 
-def killed(path: Path, plan: Plan) -> bool:
+def write_or_open(path: Path) -> Store:
+    return Store.open(path) if finished(path) else write(path)
+
+
+def killed(path: Path, plan: Plan, work: Callable[[Path], object] = write_or_open) -> bool:
     """Whether a process that writes the store is killed as planned; if not, it has finished it."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
             plan()
-            if not finished(path):
-                write(path)
+            work(path)
             code = 0
         finally:
             os._exit(code)
@@ -208,6 +212,21 @@ def test_killed_anywhere_a_store_ends_in_the_same_bytes(
         assert ends_alike(whole, cut), number
         number += 1
     assert number >= 60
+
+
+def test_killed_while_rows_are_added_a_store_stays_what_it_was(tmp_path: Path, whole: Path) -> None:
+    before = Store.open(whole)
+    rich = add_rows(shutil.copytree(whole, tmp_path / "rich"))
+    number = 0
+    while killed(cut := shutil.copytree(whole, tmp_path / f"cut{number}"), at_rename(number, after=False), add_rows):
+        left = Store.open(cut)
+        left.verify()
+        assert (left.id, left.manifest.coders) == (before.id, before.manifest.coders)
+        assert add_rows(cut).manifest == rich.manifest
+        assert same_files(rich.path, cut)
+        number += 1
+    # the rows of one coder, for the other has them, and the manifest
+    assert number == 2
 
 
 def full_after(monkeypatch: pytest.MonkeyPatch, pieces: int, code: int = errno.ENOSPC) -> Iterator[None]:

@@ -318,13 +318,26 @@ def test_a_coder_that_never_fires_is_a_store_like_any_other(path: Path) -> None:
 
 def test_a_partial_coder_says_where_it_was_observed(path: Path) -> None:
     part = CoderFrame("a", 3, "block.0", partial=True)
+    dense = np.zeros((4 * CONTEXT, 3), dtype=np.float32)
+    dense[[1, 2, 3 * CONTEXT], 0] = 1
+    dense[CONTEXT + 5, 2] = 1
+    told = {
+        "are partial": None,
+        "does not fit its latents": Observed(np.array([0, 2, 2]), np.array([0, 3])),
+        "does not fit its latents and the contexts": Observed(np.array([0, 2, 2, 3]), np.array([0, 3, 4])),
+        "do not ascend": Observed(np.array([0, 2, 2, 3]), np.array([3, 0, 1])),
+        'latent 2 of "a" fires in context 1, where it was not': Observed(
+            np.array([0, 2, 3, 4]), np.array([0, 3, 1, 2])
+        ),
+    }
     with StoreWriter.create(path, FRAME, VOCABULARY, [part]) as writer:
-        writer.append(*text_batch(0), {"a": rows(dense_batch(0, latents=3))})
-        with pytest.raises(ValueError, match="are partial"):
-            writer.finish()
-        store = writer.finish(observed={"a": Observed(np.array([0, 2, 2, 3]), np.array([0, 3, 1]))})
+        writer.append(*text_batch(0), {"a": rows(dense)})
+        for message, observed in told.items():
+            with pytest.raises(ValueError, match=message):
+                writer.finish(observed={"a": observed} if observed else None)
+        store = writer.finish(observed={"a": Observed(np.array([0, 2, 2, 4]), np.array([0, 3, 1, 2]))})
     found = [store.coder("a").observed(index) for index in range(3)]
-    assert [part.tolist() for part in found if part is not None] == [[0, 3], [], [1]]
+    assert [part.tolist() for part in found if part is not None] == [[0, 3], [], [1, 2]]
 
 
 def test_what_is_no_store_is_said_to_be_none(path: Path) -> None:
