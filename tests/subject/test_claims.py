@@ -118,11 +118,13 @@ def keep(seen: dict[Hookpoint, torch.Tensor], path: str, module: Any, args: Any,
 
 def test_a_library_s_places_hold_the_vectors_that_it_means(model_folders: dict[str, Path]) -> None:
     """All hookpoints of one name give the same tensor, and what is added gives the residual stream."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
-    for kind in ("gpt2", "llama", "neox"):
-        model = AutoModelForCausalLM.from_pretrained(model_folders[kind]).eval()
-        layout = Layout.of(json.loads((model_folders[kind] / "config.json").read_text()))
+    sizes = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 3, "num_attention_heads": 2}
+    gemma = Gemma2ForCausalLM(Gemma2Config(vocab_size=50, num_key_value_heads=1, head_dim=8, **sizes))
+    for model in (gemma, *(AutoModelForCausalLM.from_pretrained(folder) for folder in model_folders.values())):
+        model.eval()
+        layout = Layout.of(model.config.to_dict())
         assert layout is not None
         seen: dict[Hookpoint, torch.Tensor] = {}
 
