@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ _LATENTS = 8192
 
 Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Rows, latents and values of what fires."""
+
+Pick = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 
 
 class TiledEncoder(ABC):
@@ -73,27 +75,29 @@ class TiledEncoder(ABC):
             yield start, self._tile(inputs, start, min(start + _LATENTS, self.info.n_latents))
 
     def _top(self, inputs: torch.Tensor, k: int) -> Found:
-        """The k largest of each row that are above zero; rows in which the k-th is shared are done again by order."""
-        values, latents, shared = self._largest(inputs, k, ordered=False)
-        if bool(shared.any()):
-            values[shared], latents[shared], _ = self._largest(inputs[shared], k, ordered=True)
+        """The k largest of each row that are above zero; rows in which the k-th is shared are done again in order."""
+        # one more than wanted: where it equals the one before, which latents are kept is chance
+        values, latents = self._largest(inputs, k + 1, _largest_of)
+        values, order = values.sort(-1, descending=True)
+        latents = latents.gather(-1, order)
+        if values.shape[1] > k:
+            shared = (values[:, k - 1] == values[:, k]) & (values[:, k] > 0)
+            values, latents = values[:, :k], latents[:, :k]
+            if bool(shared.any()):
+                values[shared], latents[shared] = self._largest(inputs[shared], k, _first_largest_of)
         return self._positive(values, latents)
 
-    def _largest(self, inputs: torch.Tensor, k: int, *, ordered: bool) -> Found:
-        """The k largest of each row merged over tiles, their latents, and whether the k-th may be shared.
-
-        `ordered` is slower and settles what is shared: the lower number goes first.
-        """
+    def _largest(self, inputs: torch.Tensor, count: int, pick: Pick) -> tuple[torch.Tensor, torch.Tensor]:
+        """The largest of each row as `pick` finds them in a tile, merged over tiles, and their latents."""
         values = inputs.new_empty(len(inputs), 0)
         latents = torch.empty(len(inputs), 0, dtype=torch.int64, device=self.device)
-        shared = torch.zeros(len(inputs), dtype=torch.bool, device=self.device)
         for start, tile in self._tiles(inputs):
-            found, where, tied = _best(tile, k, ordered=ordered)
+            found, where = pick(tile, count)
             values, latents = torch.cat([values, found], -1), torch.cat([latents, where + start], -1)
-            values, chosen, again = _best(values, k, ordered=ordered)
-            latents = latents.gather(-1, chosen)
-            shared |= tied | again
-        return values, latents, shared
+            if values.shape[1] > count:
+                values, chosen = pick(values, count)
+                latents = latents.gather(-1, chosen)
+        return values, latents
 
     def _group_max(self, inputs: torch.Tensor, k: int) -> Found:
         """The largest of each of k equal groups of neighbouring latents, where above zero; a tile is whole groups."""
@@ -125,18 +129,13 @@ class TiledEncoder(ABC):
         return rows[kept], latents[kept], values[kept]
 
 
-def _best(values: torch.Tensor, k: int, *, ordered: bool) -> Found:
-    """The k largest of each row `[n, m]`, where they are, and whether a positive k-th equals the one after it.
+def _largest_of(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest of each row `[n, m]` and where they are, in any order."""
+    found = values.topk(min(count, values.shape[1]), dim=-1, sorted=False)
+    return found.values, found.indices
 
-    With `ordered`, the first of equal values goes first.
-    """
-    count = min(k, values.shape[1])
-    if ordered:
-        where = values.argsort(dim=-1, descending=True, stable=True)[:, :count].sort(-1).values
-        return values.gather(-1, where), where, torch.zeros(len(values), dtype=torch.bool, device=values.device)
-    found, where = values.topk(min(count + 1, values.shape[1]), dim=-1)
-    if found.shape[1] > count:
-        tied = (found[:, count - 1] == found[:, count]) & (found[:, count] > 0)
-    else:
-        tied = torch.zeros(len(values), dtype=torch.bool, device=values.device)
-    return found[:, :count], where[:, :count], tied
+
+def _first_largest_of(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest of each row `[n, m]`, the first of equals before the others, in the order in which they stand."""
+    where = values.argsort(dim=-1, descending=True, stable=True)[:, :count].sort(-1).values
+    return values.gather(-1, where), where
