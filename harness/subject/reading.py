@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -86,14 +86,18 @@ class Reading:
         sums = {name: FigureSums(coder.info.d_out or coder.info.d_in or 0) for name, coder in self.coders.items()}
         points = [*self.hookpoints.values(), *(self._target(name) for name in self.coders)]
 
-        def count(found: Mapping[Hookpoint, torch.Tensor]) -> None:
+        def reconstructed(found: Mapping[Hookpoint, torch.Tensor]) -> list[tuple[str, torch.Tensor, torch.Tensor, int]]:
+            made: list[tuple[str, torch.Tensor, torch.Tensor, int]] = []
             for name, coder in self.coders.items():
                 read = found[self.hookpoints[name]]
                 rows = coder.encode(read)
                 wanted = _centred(found[self._target(name)]) if coder.info.target_centred else found[self._target(name)]
-                sums[name].add(wanted, coder.decode(rows, read).to(wanted.device), len(rows.latents))
+                made.append((name, wanted, coder.decode(rows, read).to(wanted.device), len(rows.latents)))
+            return made
 
-        self._first(batches, tokens, points, count)
+        for part in self._first(batches, tokens, points, reconstructed):
+            for name, wanted, decoded, active in part:
+                sums[name].add(wanted, decoded, active)
         # figures are no part of the store: how they were read is not worth keeping
         self._halving.halved.clear()
         return {name: total.figures() for name, total in sums.items()}
@@ -102,41 +106,35 @@ class Reading:
         chosen = {name: coder for name, coder in self.coders.items() if isinstance(coder, CalibratedCoder)}
         if not chosen:
             return
-        seen: dict[str, list[torch.Tensor]] = {name: [] for name in chosen}
-
-        def keep(found: Mapping[Hookpoint, torch.Tensor]) -> None:
-            for name, parts in seen.items():
-                parts.append(found[self.hookpoints[name]])
-
-        self._first(batches, tokens, [self.hookpoints[name] for name in chosen], keep)
+        points = {self.hookpoints[name] for name in chosen}
+        seen = list(self._first(batches, tokens, points, dict))
         for name, coder in chosen.items():
-            coder.calibrate(torch.cat(seen[name]))
+            coder.calibrate(torch.cat([found[self.hookpoints[name]] for found in seen]))
 
     def _first(
         self,
         batches: Callable[[], Iterable[Batch]],
         tokens: int,
         points: Iterable[Hookpoint],
-        work: Callable[[Mapping[Hookpoint, torch.Tensor]], None],
-    ) -> None:
-        """Give `work` the float32 activations of the first so many tokens of documents, part by part."""
+        work: Callable[[Mapping[Hookpoint, torch.Tensor]], T],
+    ) -> Iterator[T]:
+        """What `work` makes of the float32 activations of the first so many tokens of documents, part by part."""
         points = list(points)
         left, first = tokens, 0
-        with torch_threads(self._threads):
-            for ids, documents in batches():
+        for ids, documents in batches():
 
-                def read(
-                    part: slice, batch: Batch = (ids, documents), first: int = first
-                ) -> dict[Hookpoint, torch.Tensor]:
-                    inside = (batch[0][part], batch[1][part])
-                    return self._activations(inside, points, first + part.start)
+            def read(part: slice, batch: Batch = (ids, documents), first: int = first) -> tuple[T, int]:
+                found = self._activations((batch[0][part], batch[1][part]), points, first + part.start)
+                chosen = {point: hidden[:left].float() for point, hidden in found.items()}  # noqa: B023 - what is left when called
+                return work(chosen), len(next(iter(chosen.values()), ()))
 
-                for found in self._halving.parts(read, len(ids), first):
-                    work({point: hidden[:left].float() for point, hidden in found.items()})
-                    left -= len(next(iter(found.values()), ()))
+            with torch_threads(self._threads):
+                for made, count in self._halving.parts(read, len(ids), first):
+                    yield made
+                    left -= count
                     if left <= 0:
                         return
-                first += len(ids)
+            first += len(ids)
 
     def _activations(self, batch: Batch, points: Iterable[Hookpoint], first: int) -> dict[Hookpoint, torch.Tensor]:
         """What each hookpoint holds at positions of documents, `[kept, d]`."""

@@ -302,6 +302,194 @@ def test_mistakes_are_told_and_leave_no_store(subject: SubjectSettings, sae: Cod
     assert not out.exists()
 
 
+def test_halved_batches_are_recorded_and_a_resumed_collection_keeps_the_record(
+    subject: SubjectSettings, sae: CoderSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.subject.coders.sparse import SparseCoder
+
+    whole = collect(subject, [sae], tmp_path / "whole")
+    encode = SparseCoder.encode
+
+    def small(self: SparseCoder, activations: torch.Tensor) -> Rows:
+        if len(activations) > 2 * 16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, activations)
+
+    def stop(done: int, _: int) -> None:
+        if done == 3 * 4 * 16:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(SparseCoder, "encode", small)
+    with pytest.raises(KeyboardInterrupt):
+        collect(subject, [sae], tmp_path / "cut", stop)
+    halved = tmp_path / "cut" / "halved.json"
+    assert json.loads(halved.read_text()) == [{"start": 0, "stop": 12, "batch": 2}]
+    monkeypatch.setattr(SparseCoder, "encode", encode)
+    resumed = collect(subject, [sae], tmp_path / "cut")
+    assert resumed.manifest.counts["halved_contexts"] == 12
+    assert resumed.manifest.counts["smallest_batch"] == 2
+    assert "halved_contexts" not in whole.manifest.counts
+    # the same latents, the values within a rounding of float16
+    for latent in range(F):
+        one, two = whole.coder("sae").latent(latent), resumed.coder("sae").latent(latent)
+        np.testing.assert_array_equal(one.positions, two.positions)
+        np.testing.assert_allclose(one.values, two.values, rtol=1e-3)
+
+
+def test_an_sae_on_another_block_is_caught_by_what_it_leaves_unexplained(
+    subject: SubjectSettings, tmp_path: Path
+) -> None:
+    from harness.resources import fixture
+
+    corpus = CorpusSettings(path=fixture("text/demo.jsonl"), tokens=6_000)
+    subject = SubjectSettings(model=str(fixture("subject")), corpus=corpus, batch=4, threads=1)
+    right = CoderSettings(name="sae", hookpoint="model.layers.1", path=str(fixture("subject/sae")))
+    # the output of block 1 is the input of block 2
+    same = right.model_copy(update={"name": "pre", "hookpoint": "model.layers.2", "input": True})
+    figures = read_figures(collect(subject, [right, same], tmp_path / "right"))
+    assert figures["sae"].fvu == figures["pre"].fvu < 0.1
+    wrong = right.model_copy(update={"hookpoint": "model.layers.3", "overrule": ("hookpoint",)})
+    with pytest.raises(CoderError, match=r'coder "sae" at model.layers.3: FVU 0\.\d+, L0 4.0 .*max_fvu is 0.5'):
+        collect(subject, [wrong], tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+    allowed = collect(subject.model_copy(update={"max_fvu": 2.0}), [wrong], tmp_path / "wrong")
+    assert 0.5 < read_figures(allowed)["sae"].fvu < 2
+
+
+def test_padded_rows_are_collected_and_counted_apart(
+    subject: SubjectSettings, sae: CoderSettings, tmp_path: Path, texts: list[str]
+) -> None:
+    corpus = subject.corpus.model_copy(update={"packing": "rows"})
+    store = collect(subject.model_copy(update={"corpus": corpus}), [sae], tmp_path / "store")
+    documents = np.asarray(store.documents)
+    first_rows = [np.flatnonzero((documents == number).any(1))[0] for number in range(len(texts))]
+    assert (documents[first_rows, 1] == np.arange(len(texts))).all()
+    kept = documents >= 0
+    assert store.manifest.counts["padding"] == (~kept).sum() - len(documents)
+    assert (kept[:, :-1] | ~kept[:, 1:])[:, 1:].all()  # nothing of a document behind padding
+    assert store.coder("sae").firings.sum() == pytest.approx(K * kept.sum(), rel=0.02)
+    assert store.manifest.frame.corpus["packing"] == "rows"
+
+
+def test_a_corpus_of_ids_gives_the_store_of_its_text(
+    subject: SubjectSettings, sae: CoderSettings, tmp_path: Path, texts: list[str]
+) -> None:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(Path(subject.model) / "tokenizer.json"))
+    rows = [[0, *tokenizer.encode(text, add_special_tokens=False).ids] for text in texts]
+    lines = "".join(json.dumps({"input_ids": row}) + "\n" for row in rows)
+    (tmp_path / "ids.jsonl").write_text(lines, encoding="utf-8")
+    np.save(tmp_path / "flat.npy", np.concatenate(rows).astype(np.uint16))
+    of_text = collect(subject, [sae], tmp_path / "text")
+    for name, column in (("ids.jsonl", "input_ids"), ("flat.npy", "text")):
+        corpus = CorpusSettings(path=tmp_path / name, column=column)
+        found = collect(subject.model_copy(update={"corpus": corpus}), [sae], tmp_path / f"of-{name}")
+        np.testing.assert_array_equal(np.asarray(found.tokens), np.asarray(of_text.tokens))
+        assert found.coder("sae").firings.tolist() == of_text.coder("sae").firings.tolist()
+    beyond = "".join(json.dumps({"text": [5, 6, 7, number]}) + "\n" for number in (8, 300))
+    (tmp_path / "beyond.jsonl").write_text(beyond, encoding="utf-8")
+    corpus = CorpusSettings(path=tmp_path / "beyond.jsonl")
+    with pytest.raises(CorpusError, match=r"beyond.jsonl: document 1, position 3: token id 300 is beyond .* of 300"):
+        collect(subject.model_copy(update={"corpus": corpus}), [sae], tmp_path / "beyond")
+
+
+def test_rows_without_a_bos(subject: SubjectSettings, sae: CoderSettings, tmp_path: Path) -> None:
+    store = collect(subject.model_copy(update={"bos": False}), [sae], tmp_path / "store")
+    assert store.manifest.frame.bos is None
+    assert (np.asarray(store.documents)[:, 0] >= 0).mean() > 0.5
+
+
+def test_a_full_disk_is_told_and_what_is_written_is_gone_on_from(
+    subject: SubjectSettings, sae: CoderSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    from harness.store import writer
+
+    whole = collect(subject, [sae], tmp_path / "whole")
+    append = writer.StoreWriter.append
+    calls: list[int] = []
+
+    def until_full(self: Any, *args: Any) -> None:
+        calls.append(1)
+        if len(calls) == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(self, *args)
+        self.flush()
+
+    monkeypatch.setattr(writer.StoreWriter, "append", until_full)
+    with pytest.raises(StoreError, match="the disk is full; free some space and do the same again"):
+        collect(subject, [sae], tmp_path / "cut")
+    monkeypatch.setattr(writer.StoreWriter, "append", append)
+    read: list[int] = []
+    rows = Reading.rows
+    monkeypatch.setattr(Reading, "rows", lambda *parts: (read.append(len(parts[1])), rows(*parts))[1])
+    assert collect(subject, [sae], tmp_path / "cut").id == whole.id
+    assert sum(read) == whole.n_contexts - 3 * 4
+
+
+def test_other_settings_for_a_finished_store_are_told_before_anything_is_loaded(
+    subject: SubjectSettings, sae: CoderSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collect(subject, [sae], tmp_path / "store")
+    monkeypatch.setattr("harness.subject.plan.load_model", None)
+    with pytest.raises(StoreError, match="is finished and was collected with other settings"):
+        collect(subject.model_copy(update={"context": 8}), [sae], tmp_path / "store")
+    with pytest.raises(StoreError, match=r"collected without subject.rows = true"):
+        collect(subject.model_copy(update={"rows": True}), [sae], tmp_path / "store")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from harness.store import writer
+from harness.subject.collect import collect
+from harness.task import CoderSettings, SubjectSettings
+
+subject = SubjectSettings.model_validate_json({subject!r})
+coder = CoderSettings.model_validate_json({coder!r})
+begin, left = writer.StoreWriter.begin, int(sys.argv[2])
+writer.StoreWriter.begin = lambda *parts, **more: begin(*parts, **more, segment_tokens=128)
+
+def count(event, _):
+    global left
+    if event in ("os.rename", "os.remove", "os.mkdir"):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(count)
+store = collect(subject, [coder], Path(sys.argv[1]))
+print(store.id, int(sys.argv[2]) - left)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_at_random_points_and_started_again_it_ends_in_the_same_store(
+    subject: SubjectSettings, sae: CoderSettings, tmp_path: Path
+) -> None:
+    code = KILLED.format(subject=subject.model_dump_json(), coder=sae.model_dump_json())
+
+    def run(folder: str, kill_at: int) -> subprocess.CompletedProcess[str]:
+        arguments = [sys.executable, "-c", code, str(tmp_path / folder), str(kill_at)]
+        return subprocess.run(
+            arguments, cwd=Path(__file__).parents[2], timeout=120, capture_output=True, text=True, check=False
+        )
+
+    whole = run("whole", 10**9)
+    assert whole.returncode == 0, whole.stderr
+    expected, events = whole.stdout.split()
+    for place in np.random.default_rng(0).choice(np.arange(1, int(events) + 1), 10, replace=False).tolist():
+        folder = f"killed-{place}"
+        assert run(folder, place).returncode == -9
+        assert run(folder, 10**9).stdout.split()[0] == expected, place
+    files = {path.relative_to(tmp_path / "whole"): path.read_bytes() for path in (tmp_path / "whole").rglob("*.npy")}
+    for path, content in files.items():
+        assert (tmp_path / folder / path).read_bytes() == content, path
+
+
 def test_a_broken_model_is_told(subject: SubjectSettings, sae: CoderSettings, tmp_path: Path) -> None:
     import shutil
 
