@@ -45,14 +45,18 @@ def collect(
     with naming(loaded.source):
         folder = out or store_folder(loaded)
         began = time.monotonic()
-        with Steps("collecting", "tokens") as progress, _interruptible() as stopped:
+        try:
+            with Steps("collecting", "tokens") as progress, _interruptible() as stopped:
 
-            def tell(done: int, total: int) -> None:
-                progress.tell(done, total)
-                if stopped:
-                    raise KeyboardInterrupt
+                def tell(done: int, total: int) -> None:
+                    progress.tell(done, total)
+                    if stopped:
+                        raise KeyboardInterrupt
 
-            store = collect_store(loaded.subject, loaded.coder, folder, tell, loaded.base)
+                store = collect_store(loaded.subject, loaded.coder, folder, tell, loaded.base)
+        except KeyboardInterrupt:
+            typer.echo(f"harness: interrupted; collect again to go on from what is in {folder}", err=True)
+            raise typer.Exit(130) from None
     if not progress.told:
         typer.echo(f"{folder} is finished already: nothing to do")
     else:

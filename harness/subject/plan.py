@@ -70,12 +70,12 @@ class CollectionPlan:
     def total(self, done: int) -> int:
         """About how many tokens there will be in all: the limit, or what the share of the corpus read so far tells.
 
-        The corpus is read ahead of what is done: the estimate is low at first.
+        The corpus is read ahead of what is done: the estimate is low at first, and above what is done to the end.
         """
         limit, share = self.subject.corpus.tokens, self.corpus.progress()
         if limit is not None:
             return max(done, limit)
-        return max(done, round(done / share)) if share else done
+        return max(done + 1, round(done / share)) if share else done
 
     @property
     def needs_model(self) -> bool:

@@ -519,3 +519,10 @@ def test_planted_latents_are_collected_without_torch(llama: Path, corpus_file: P
         "assert not {'torch', 'transformers', 'nnsight'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=60)
+
+
+def test_progress_is_whole_only_at_the_end(subject: SubjectSettings, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    vowels = CoderSettings(name="vowels", kind="vowels", hookpoint="", path="")
+    collect(subject, [vowels], tmp_path / "store", lambda done, total: calls.append((done, total)))
+    assert [done == total for done, total in calls] == [False] * (len(calls) - 1) + [True]
