@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CoderFiles", "ConfigFile", "TensorFile", "find_files"]
 
+_Kind = Literal["safetensors", "npz", "torch", "pointer", "truncated"]
 Shapes = Mapping[str, tuple[int, ...]]
 
 # Longer JSON files are token lists and the like, no settings.
@@ -183,13 +184,15 @@ def _children(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file())
 
 
-def _kind(path: Path) -> Literal["safetensors", "npz", "torch", "broken"] | None:
+def _kind(path: Path) -> _Kind | None:
     """What a file of tensors is by its first bytes; None for any other file."""
     with path.open("rb") as file:
         start = file.read(len(_POINTER))
     if start == _POINTER:
-        return "broken"
-    if start[:2] == b"PK" and zipfile.is_zipfile(path):
+        return "pointer"
+    if start[:4] == b"PK\x03\x04":
+        if not zipfile.is_zipfile(path):
+            return "truncated"
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
         if names and all(name.endswith(".npy") for name in names):
@@ -201,8 +204,10 @@ def _kind(path: Path) -> Literal["safetensors", "npz", "torch", "broken"] | None
     return "safetensors" if start[8:9] == b"{" or path.suffix == ".safetensors" else None
 
 
-def _tensor_file(path: Path, kind: Literal["safetensors", "npz", "torch", "broken"]) -> TensorFile:
-    if kind == "broken":
+def _tensor_file(path: Path, kind: _Kind) -> TensorFile:
+    if kind == "truncated":
+        raise CoderError(f"{path}: this file is truncated: an archive whose end is missing")
+    if kind == "pointer":
         raise CoderError(f"{path}: a Git LFS pointer: the file itself was not downloaded")
     if kind == "safetensors":
         return TensorFile(path, kind, tensor_shapes(path))

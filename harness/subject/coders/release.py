@@ -45,6 +45,7 @@ class ReleaseCoder:
             )
 
             raw = dict(load_sae_config_from_huggingface(entry.release, entry.sae, device="cpu"))
+            commit = entry.commit()
         config = entry.config(raw)
         hookpoint = str(Hookpoint(settings.hookpoint or "", settings.input))
         widths = (config.d_in, config.d_out)
@@ -53,7 +54,7 @@ class ReleaseCoder:
             config.d_in,
             config.d_out,
             hookpoint,
-            f"{entry.commit()}:{entry.release}:{entry.sae}",
+            f"{commit}:{entry.release}:{entry.sae}",
             d_out=config.d_out,
             target=target_of(settings, transcoder=config.transcoder, widths=widths),
             claims=entry.claims(raw),

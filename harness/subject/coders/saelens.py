@@ -16,7 +16,18 @@ from harness.subject.coders.protocol import Claims
 if TYPE_CHECKING:
     from harness.subject.coders.sparse import SparseWeights
 
-__all__ = ["CONFIG", "FORMAT", "WEIGHTS", "build_weights", "read_config", "save_saelens"]
+__all__ = [
+    "CONFIG",
+    "FORMAT",
+    "WEIGHTS",
+    "Activation",
+    "Normalize",
+    "SAELensConfig",
+    "build_weights",
+    "read_claims",
+    "read_config",
+    "save_saelens",
+]
 
 CONFIG = "cfg.json"
 WEIGHTS = "sae_weights.safetensors"

@@ -385,6 +385,15 @@ def test_pickled_objects_in_an_npz_are_refused(tmp_path: Path) -> None:
         describe(tmp_path)
 
 
+@pytest.mark.parametrize("make", [gemma, openai])
+def test_a_truncated_archive_is_told(tmp_path: Path, make: Callable[[Path], Formula]) -> None:
+    make(tmp_path)
+    path = next(path for path in tmp_path.iterdir())
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CoderError, match="this file is truncated: an archive whose end is missing"):
+        describe(tmp_path)
+
+
 def test_an_unknown_folder_is_told_with_what_is_in_it_and_what_is_known(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(3, 4)}, tmp_path / "model.safetensors")
     as_json(tmp_path / "settings.json", {"width": 3})
