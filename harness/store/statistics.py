@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BINS", "KEPT", "RARE", "SINGLE", "Statistics", "Tally", "blocks"]
+__all__ = ["BINS", "BLOCK", "KEPT", "RARE", "SINGLE", "Statistics", "Tally", "blocks"]
 
 # bins of a latent's histogram: enough to see a second mode, few enough to be a percent of a large store
 BINS = 20

@@ -41,7 +41,7 @@ from harness.store.rows import Stretch, write_rows
 from harness.store.segments import Segment, check_segments, list_segments, write_segment
 from harness.store.vocabulary import Vocabulary
 
-__all__ = ["StoreWriter"]
+__all__ = ["SEGMENT_NONZEROS", "StoreWriter"]
 
 SEGMENT_NONZEROS = 1 << 22
 SEGMENT_TOKENS = 1 << 20
