@@ -80,7 +80,7 @@ async def conduct(
         if store is None:
             return Outcome(directory, {}, interrupted=True)
         for name, found in read_figures(store).items():
-            progress.note(f"{name}: FVU {found.fvu:.3f}, L0 {found.l0:.1f} on the first {found.tokens:,} tokens")
+            progress.note(f"{name}: {found}")
         journal = await stack.enter_async_context(Journal(directory / JOURNAL))
         limits = Limits(task.limits.requests)
         budget = RunBudget(task.limits.spend, task.limits.tokens, journal.spent())
