@@ -188,6 +188,10 @@ def _settings(case: _Case) -> Iterator[_Contradiction]:
             )
     told = dict(claims.settings).get("center_writing_weights")
     wanted = case.settings.center_writing_weights
+    if wanted and case.layout is None:
+        yield _Contradiction(
+            "settings", "center_writing_weights = true is not known how to apply to this model's architecture"
+        )
     if told is not None and wanted is not None and bool(told) != wanted:
         yield _Contradiction(
             "settings",

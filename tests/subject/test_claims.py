@@ -252,6 +252,13 @@ def test_a_centred_model_s_residual_stream_is_read_without_its_mean(
     assert checked(tmp_path, Claims(), hookpoint, config, center_writing_weights=True).centred is centred
 
 
+def test_centring_that_cannot_be_applied_is_told(tmp_path: Path) -> None:
+    odd = {"model_type": "new", "num_hidden_layers": 2}
+    with pytest.raises(CoderError, match=r'coder "sae": center_writing_weights = true is not known how to apply'):
+        checked(tmp_path, Claims(), "h.1", odd, center_writing_weights=True)
+    assert not checked(tmp_path, Claims(), "h.1", odd, center_writing_weights=False).centred
+
+
 def test_a_transcoder_s_target_is_centred_where_it_is_added_to_the_stream(tmp_path: Path) -> None:
     info = checked(tmp_path, CENTRED, "transformer.h.5.ln_2", target=H("transformer.h.5.mlp"))
     assert (info.centred, info.target_centred) == (False, True)
