@@ -526,3 +526,18 @@ def test_progress_is_whole_only_at_the_end(subject: SubjectSettings, tmp_path: P
     vowels = CoderSettings(name="vowels", kind="vowels", hookpoint="", path="")
     collect(subject, [vowels], tmp_path / "store", lambda done, total: calls.append((done, total)))
     assert [done == total for done, total in calls] == [False] * (len(calls) - 1) + [True]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_narrow_types_give_the_same_within_their_precision(
+    subject: SubjectSettings, sae: CoderSettings, tmp_path: Path, dtype: str
+) -> None:
+    wide = collect(subject, [sae], tmp_path / "wide")
+    narrow = collect(subject.model_copy(update={"dtype": dtype}), [sae], tmp_path / dtype)
+    assert narrow.manifest.frame.collection["dtype"] == dtype
+    for latent in range(0, F, 7):
+        one, two = wide.coder("sae").latent(latent), narrow.coder("sae").latent(latent)
+        shared, at, where = np.intersect1d(one.positions, two.positions, return_indices=True)
+        # which latents are the k strongest depends on the last bits of those that nearly are
+        assert len(shared) >= 0.9 * max(len(one.positions), len(two.positions))
+        np.testing.assert_allclose(one.values[at], two.values[where], rtol=0.05, atol=0.002)

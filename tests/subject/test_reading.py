@@ -208,3 +208,23 @@ def test_padding_is_masked_and_not_encoded(traced: Traced, batch: Batch) -> None
     ids = torch.from_numpy(tokens[2:3, :6].astype(np.int64))
     alone = sae().encode(traced.collect(ids, [POINT])[POINT][0, 1:])
     np.testing.assert_allclose(dense(rows).reshape(8, 12, F)[2, 1:6], dense(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_coders_share_one_forward_pass_that_ends_behind_the_last_of_them(traced: Traced, batch: Batch) -> None:
+    points = {"a": POINT, "b": POINT, "c": Hookpoint("model.layers.0.self_attn"), "d": Hookpoint("model.layers.1.mlp")}
+    reading = Reading(traced, points, {name: sae() for name in points})
+    alone = {name: Reading(traced, {name: point}, {name: sae()}).rows(*batch)[name] for name, point in points.items()}
+    ran: list[str] = []
+    hooks = [
+        traced.model.get_submodule(path).register_forward_pre_hook(lambda *_, path=path: ran.append(path))
+        for path in ("model.embed_tokens", "model.layers.1", "model.layers.2")
+    ]
+    reading.figures(lambda: iter([]), 1)
+    traced.order(torch.from_numpy(batch[0].astype(np.int64)), list(points.values()))
+    ran.clear()
+    found = reading.rows(*batch)
+    for hook in hooks:
+        hook.remove()
+    assert ran == ["model.embed_tokens", "model.layers.1"]
+    for name in points:
+        np.testing.assert_array_equal(dense(found[name]), dense(alone[name]))
