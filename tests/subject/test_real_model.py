@@ -48,3 +48,24 @@ def test_an_sae_trained_on_a_real_model_explains_it(tmp_path: Path) -> None:
         strongest = flat[firings.positions[np.argsort(-firings.values)[:30]]]
         shares.append(np.unique(strongest, return_counts=True)[1].max() / len(strongest))
     assert np.median(shares) > 0.3
+
+
+def test_five_blocks_are_collected_in_one_pass(tmp_path: Path) -> None:
+    model, corpus = str(DATA / "stories260K"), DATA / "text" / "tinystories.jsonl"
+    reports = {}
+    for block in range(5):
+        settings = TrainingSettings(hookpoint=f"model.layers.{block}", latents=128, k=8, steps=80, batch=512)
+        out = tmp_path / f"sae{block}"
+        reports[f"block{block}"] = train_sae(model, CorpusSettings(path=corpus, tokens=30_000), settings, out)
+    coders = [
+        CoderSettings(name=f"block{block}", hookpoint=f"model.layers.{block}", path=str(tmp_path / f"sae{block}"))
+        for block in range(5)
+    ]
+    subject = SubjectSettings(model=model, corpus=CorpusSettings(path=corpus, tokens=20_000), batch=16, threads=1)
+    store = collect(subject, coders, tmp_path / "store")
+    figures = read_figures(store)
+    kept = int((np.asarray(store.documents) >= 0).sum())
+    for name, report in reports.items():
+        # held-out documents and those of the store are of one kind
+        assert figures[name].fvu == pytest.approx(report.fvu, abs=0.06)
+        assert store.coder(name).firings.sum() == pytest.approx(8 * kept, rel=0.02)
