@@ -184,7 +184,7 @@ class SplitSettings(Frozen):
 class ShownSettings(Frozen):
     """What an explainer sees: `count` activating windows, drawn by `sampler` (paper section 3)."""
 
-    sampler: Literal["random", "top", "quantiles"] = "random"
+    sampler: Literal["random", "top", "quantiles", "mix", "importance"] = "random"
     count: Count = 40
 
 
@@ -234,12 +234,23 @@ class ScoredSettings(Frozen):
 
 
 class ExampleSettings(Frozen):
-    """How windows are cut, split and drawn."""
+    """How windows are cut, split and drawn.
+
+    Windows of `window` tokens lie on a grid; with a `peak` they are centred: a peak of the latent's activation stands
+    at that place of each activating window, counted from 0.
+    """
 
     window: Annotated[int, Field(ge=2)] = 32
+    peak: Annotated[int, Field(ge=0)] | None = None
     split: SplitSettings = SplitSettings()
     shown: ShownSettings = ShownSettings()
     scored: ScoredSettings = ScoredSettings()
+
+    @model_validator(mode="after")
+    def _peak_inside(self) -> ExampleSettings:
+        if self.peak is not None and self.peak >= self.window:
+            raise ValueError(f"peak is a place in a window of {self.window} tokens: 0 to {self.window - 1}")
+        return self
 
 
 class KindSettings(BaseModel):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.examples.centred import Centring
 from harness.examples.rungs import HARD, RUNGS, candidates, in_turns, random_silent, silent_rows, zero_rows
-from harness.examples.samplers import SAMPLERS, draw_from, quantile_labels, stratified
-from harness.examples.splits import NO_SPLIT, SPLITS, Grid, grid_of
+from harness.examples.samplers import draw_from, quantile_labels, sample, stratified
+from harness.examples.splits import NO_SPLIT, SPLITS, grid_of, split_of
 from harness.examples.windows import (
-    Windows,
     activating_windows,
     contained,
     dense_activations,
@@ -27,6 +27,8 @@ from harness.values import Example, Failure, Latent, Passage, Place, ScoredSet, 
 __all__ = ["SELECT", "Choice", "Chosen", "LatentExamples", "choose", "draw"]
 
 SELECT: Final = 20
+# positions that are drawn together
+_TRIES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,19 +52,20 @@ class LatentExamples:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chosen:
-    """Windows as arrays: `ids` int64 `[windows]`, `activations` float32 `[windows, positions]`, and `quantiles`.
+    """Windows as arrays.
 
+    `starts` is int64 `[windows]`, the position of each one's first token; `activations` float32 `[windows, positions]`.
     `active` says which windows the latent activates. Their quantiles are from 1, those of silent ones 0; where records
     were selected, which has no quantiles, all are 0.
     """
 
-    ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
     activations: NDArray[np.float32]
     active: NDArray[np.bool_]
     quantiles: NDArray[np.int64]
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.starts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,8 +118,7 @@ def choose(
     coder: CoderReader, index: int, settings: ExampleSettings, seed: int, *, min_examples: int = 1
 ) -> Choice | Failure:
     """Choose a latent's windows without making their text; otherwise as `draw`."""
-    grid = grid_of(coder.store, settings.window, seed, settings.split)
-    latent = _Latent(coder, index, grid, settings, seed)
+    latent = _Latent(coder, index, settings, seed)
     found = len(latent.windows)
     if found < max(min_examples, 1):
         return _too_few(f"it activates {_windows(found)} of one document, and {max(min_examples, 1)} are needed")
@@ -129,7 +131,10 @@ def choose(
     if not pairs:
         there = " and ".join(f"{_windows(len(ids))} without activation (rung {rung})" for rung, ids in silent.items())
         return _too_few(f"the scored split has {len(active)} activating and {there}, and {least} of each are needed")
-    scored = [latent.windows.ids[active[: max(pairs.values())]], *(silent[rung][:some] for rung, some in pairs.items())]
+    scored = [
+        latent.windows.starts[active[: max(pairs.values())]],
+        *(silent[rung][:some] for rung, some in pairs.items()),
+    ]
     scored_runs = np.sort(run_hashes(latent.tokens_of(np.concatenate(scored))), axis=None)
     shown = latent.shown(scored_runs)
     if not len(shown):
@@ -137,7 +142,7 @@ def choose(
             "no activating window is left to show: all share a run of tokens with a scored one or there are none"
         )
     select = latent.select(scored_runs)
-    seen = np.sort(run_hashes(latent.tokens_of(np.concatenate([shown.ids, select.ids]))), axis=None)
+    seen = np.sort(run_hashes(latent.tokens_of(np.concatenate([shown.starts, select.starts]))), axis=None)
     for rung in settings.scored.rungs:
         if rung not in HARD:
             continue
@@ -153,7 +158,7 @@ def choose(
             if pairs.get(rung, 0) >= least
         },
         float(coder.maximum[index]),
-        None if latent.selected else found / max(latent.n_observed, 1),
+        None if latent.selected else latent.counts["activating_windows"] / max(latent.n_observed, 1),
         latent.counts,
     )
 
@@ -161,30 +166,36 @@ def choose(
 class _Latent:
     """One latent's windows while they are being drawn from."""
 
-    def __init__(self, coder: CoderReader, index: int, grid: Grid, settings: ExampleSettings, seed: int) -> None:
-        self._coder, self._index, self._grid, self._settings, self._seed = coder, index, grid, settings, seed
+    def __init__(self, coder: CoderReader, index: int, settings: ExampleSettings, seed: int) -> None:
+        self._coder, self._index, self._settings, self._seed = coder, index, settings, seed
         self.selected: bool = coder.store.manifest.frame.sampling == "selected"
         self._quantiles = 1 if self.selected else settings.scored.quantiles
         self._firings = coder.latent(index)
-        every = activating_windows(self._firings, grid.window)
-        split = grid.split[every.ids]
-        usable = split != NO_SPLIT
-        self._every = every.ids
-        self.windows: Windows = every.take(usable)
-        self._split = split[usable]
-        self._labels = quantile_labels(self.windows.maxima, self._quantiles)
         self._observed = coder.observed(index)
-        self.n_observed: int = grid.n_usable
+        self._grid = grid_of(coder.store, settings.window, seed, settings.split)
+        on_grid = activating_windows(self._firings, settings.window)
+        self._every = on_grid.starts // settings.window
+        splits = self._grid.split[self._every]
+        usable = splits != NO_SPLIT
+        self.windows, self._split = on_grid.take(usable), splits[usable]
+        self.n_observed: int = self._grid.n_usable
         if self._observed is not None:
             self.n_observed = sum(len(self._pool(name)) for name in SPLITS)
         self.counts: dict[str, int] = {
             "observed_windows" if self.selected else "windows": self.n_observed,
             "activating_windows": len(self.windows),
-            "activating_windows_not_of_one_document": len(every) - len(self.windows),
+            "activating_windows_not_of_one_document": len(on_grid) - len(self.windows),
         }
+        self._centring: Centring | None = None
+        if settings.peak is not None:
+            self._centring = Centring(settings.window, settings.peak, coder.store.documents)
+            self.windows, documents, lost = self._centring.activating(self._firings)
+            self._split = split_of(seed, documents, settings.split)
+            self.counts |= {"centred_windows": len(self.windows), "peaks_without_room": lost}
+        self._labels = quantile_labels(self.windows.maxima, self._quantiles)
 
     def scored_windows(self) -> tuple[NDArray[np.int64], dict[Rung, NDArray[np.int64]]]:
-        """Activating windows (indices, in rounds over the quantiles) and each rung's silent ones (ids) to score."""
+        """Activating windows (indices, in rounds over the quantiles) and each rung's silent ones (starts)."""
         asked = self._settings.scored
         mine = np.flatnonzero(self._split == SPLITS.index("scored"))
         order, rounds = stratified(self._labels[mine], self._generator("scored"))
@@ -209,12 +220,14 @@ class _Latent:
         asked = self._settings.shown
         mine = np.flatnonzero(self._split == SPLITS.index("shown"))
         generator = self._generator("shown")
-        orders = SAMPLERS[asked.sampler](self.windows.maxima[mine], self._labels[mine], generator)
-        chosen, dropped = draw_from(
-            orders, asked.count, lambda some: self._shares(self.windows.ids[mine[some]], scored_runs)
+        chosen, dropped = sample(
+            asked.sampler,
+            self.windows.maxima[mine],
+            self._labels[mine],
+            asked.count,
+            lambda some: self._shares(self.windows.starts[mine[some]], scored_runs),
+            generator,
         )
-        if asked.sampler == "quantiles":
-            chosen = generator.permutation(chosen)
         self.counts |= {"shown_asked": asked.count, "shown": len(chosen), "shown_dropped": dropped}
         return self._active(mine[chosen])
 
@@ -223,7 +236,7 @@ class _Latent:
         mine = np.flatnonzero(self._split == SPLITS.index("select"))
         order, _ = stratified(self._labels[mine], self._generator("select"))
         drawn, dropped = draw_from(
-            [mine[order]], SELECT, lambda some: self._shares(self.windows.ids[some], scored_runs)
+            [mine[order]], SELECT, lambda some: self._shares(self.windows.starts[some], scored_runs)
         )
         rung = RUNGS[self._coder.store.manifest.frame.sampling][0]
         spare = self._silent(rung, "select", 2 * SELECT, "select:silent")
@@ -233,53 +246,73 @@ class _Latent:
         return self.mixed(drawn[:pairs], silent[:pairs], "select:order")
 
     def hard(self, rung: Rung, seen: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Silent windows (ids) of a hard rung to score, none that shares a run with a shown or select one."""
-        groups = [self._silent_of(group) for group in candidates(self._coder, self._index, rung, self._grid.window)]
-        order = in_turns(groups, self._generator(f"silent:{rung}"))
-        count = self._settings.scored.non_activating
+        """Silent windows (starts) of a hard rung to score, none that shares a run with a shown or select one."""
+        count, generator = self._settings.scored.non_activating, self._generator(f"silent:{rung}")
+        groups = [self._of_split(group, "scored") for group in candidates(self._coder, self._index, rung)]
+        if self._centring is None:
+            order = in_turns([self._silent_around(group) for group in groups], generator)
+        else:
+            places = in_turns(groups, generator)
+            order = self._centring.silent(places.tolist(), self._firings, 2 * count)
         drawn, dropped = draw_from([order], count, lambda some: self._shares(some, seen))
         self.counts[f"scored_{rung.replace('-', '_')}_dropped"] = dropped
         return drawn
 
     def mixed(self, active: NDArray[np.int64], silent: NDArray[np.int64], purpose: str) -> Chosen:
-        """Activating windows (indices) and silent ones (ids) in one random order."""
+        """Activating windows (indices) and silent ones (starts) in one random order."""
         order = self._generator(purpose).permutation(len(active) + len(silent))
         own = self._active(active)
         quiet = np.zeros((len(silent), self._grid.window), dtype=np.float32)
         return Chosen(
-            np.concatenate([own.ids, silent])[order],
+            np.concatenate([own.starts, silent])[order],
             np.concatenate([own.activations, quiet])[order],
             np.concatenate([own.active, np.zeros(len(silent), dtype=bool)])[order],
             np.concatenate([own.quantiles, np.zeros(len(silent), dtype=np.int64)])[order],
         )
 
-    def tokens_of(self, ids: NDArray[np.int64]) -> NDArray[np.uint32]:
+    def tokens_of(self, starts: NDArray[np.int64]) -> NDArray[np.uint32]:
         """Token ids `[windows, positions]`."""
-        return window_tokens(self._coder.store, ids, self._grid.window)
+        return window_tokens(self._coder.store, starts, self._grid.window)
 
     def _active(self, indices: NDArray[np.int64]) -> Chosen:
         some = self.windows.take(indices)
         activations = dense_activations(some, self._firings, self._grid.window)
         quantiles = np.zeros(len(some), dtype=np.int64) if self.selected else self._labels[indices]
-        return Chosen(some.ids, activations, np.ones(len(some), dtype=bool), quantiles)
+        return Chosen(some.starts, activations, np.ones(len(some), dtype=bool), quantiles)
 
     def _silent(self, rung: Rung, split: Split, count: int, purpose: str) -> NDArray[np.int64]:
         """Up to `count` windows of a split on which the latent is silent, of those where it was observed."""
         pool, generator = self._pool(split), self._generator(purpose)
+        if self._centring is not None:
+            return self._centring.silent(self._anywhere(split, generator), self._firings, count)
         if rung == "random":
-            return random_silent(pool, self._every, count, generator)
+            return self._settings.window * random_silent(pool, self._every, count, generator)
         rows = zero_rows if rung == "zero-row" else silent_rows
-        return rows(pool, self._every, self._grid.per_context, generator)[:count]
+        return self._settings.window * rows(pool, self._every, self._grid.per_context, generator)[:count]
 
-    def _silent_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of some windows that may be scored and on which the latent is silent."""
-        mine = ids[self._grid.split[ids] == SPLITS.index("scored")]
+    def _anywhere(self, split: Split, generator: np.random.Generator) -> Iterator[int]:
+        """Positions of a split's documents, uniformly; as many as there are in the store, so that it ends."""
+        for _ in range(-(-self._coder.store.n_tokens // _TRIES)):
+            yield from self._of_split(generator.integers(self._coder.store.n_tokens, size=_TRIES), split).tolist()
+
+    def _of_split(self, positions: NDArray[np.int64], split: Split) -> NDArray[np.int64]:
+        """Those of some positions that are of a split's documents, where the latent was observed."""
+        store = self._coder.store
+        documents = store.documents.reshape(-1)[positions]
+        mine = documents >= 0
+        mine &= split_of(self._seed, documents, self._settings.split) == SPLITS.index(split)
         if self._observed is not None:
-            mine = mine[np.isin(mine // self._grid.per_context, self._observed)]
-        return mine[~contained(mine, self._every)]
+            mine &= np.isin(positions // store.context_length, self._observed)
+        return positions[mine]
 
-    def _shares(self, ids: NDArray[np.int64], runs: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        return np.logical_or.reduce(contained(run_hashes(self.tokens_of(ids)), runs), axis=1)
+    def _silent_around(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The windows (starts) of the grid that hold any of some positions and on which the latent is silent."""
+        ids = np.unique(positions // self._settings.window)
+        ids = ids[self._grid.split[ids] != NO_SPLIT]
+        return self._settings.window * ids[~contained(ids, self._every)]
+
+    def _shares(self, starts: NDArray[np.int64], runs: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        return np.logical_or.reduce(contained(run_hashes(self.tokens_of(starts)), runs), axis=1)
 
     def _pool(self, split: Split) -> NDArray[np.int64]:
         members = self._grid.members[split]
@@ -298,15 +331,15 @@ class _Latent:
 
 def _examples(store: Store, chosen: Chosen, window: int, rung: str | None) -> tuple[Example, ...]:
     """Examples with their text; the silent ones are of that rung."""
-    texts = store.window_pieces(chosen.ids, window)
-    contexts, windows = np.divmod(chosen.ids, store.context_length // window)
+    texts = store.window_pieces(chosen.starts, window)
+    contexts, starts = np.divmod(chosen.starts, store.context_length)
     # before the rows are taken: a view of a read-only array is read-only
     chosen.activations.setflags(write=False)
     made = []
     for text, context, start, activations, active, quantile in zip(
         texts,
         contexts.tolist(),
-        (windows * window).tolist(),
+        starts.tolist(),
         chosen.activations,
         chosen.active.tolist(),
         chosen.quantiles.tolist(),

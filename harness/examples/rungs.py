@@ -67,17 +67,17 @@ def silent_rows(
     return generator.permutation(_silent(pool[np.isin(pool // per_row, activating // per_row)], activating))
 
 
-def candidates(coder: CoderReader, index: int, rung: Rung, window: int) -> list[NDArray[np.int64]]:
-    """Where a hard rung looks: groups of windows, ascending and distinct within one, of any split, active or silent.
+def candidates(coder: CoderReader, index: int, rung: Rung) -> list[NDArray[np.int64]]:
+    """Where a hard rung looks: groups of positions, ascending in each.
 
-    `same-token`: a group for each token that the latent fires on most. `neighbour` and `cooccurring`: the windows that
-    a latent activates which is the nearest by decoder, or fires on the same tokens most; a group for each of ten.
+    `same-token`: those of each token that the latent fires on most. `neighbour` and `cooccurring`: those at which each
+    of ten latents fires that are nearest by decoder, or fire on the same tokens most.
     """
     if rung == "same-token":
         places = token_places(coder.store)
-        return [np.unique(places.of(token) // window) for token in top_tokens(coder, index)]
+        return [places.of(token) for token in top_tokens(coder, index)]
     related = neighbours(coder, index) if rung == "neighbour" else cooccurring(coder, index)
-    return [np.unique(coder.latent(other).positions // window) for other in related.tolist()]
+    return [coder.latent(other).positions for other in related.tolist()]
 
 
 def in_turns(groups: Sequence[NDArray[np.int64]], generator: np.random.Generator) -> NDArray[np.int64]:

@@ -1,4 +1,13 @@
-"""Samplers: the order in which activating windows are drawn, and drawing that passes over some."""
+"""Samplers: the order in which activating windows are drawn, and drawing that passes over some.
+
+| sampler | what is drawn |
+|---|---|
+| `random` | every window is as likely |
+| `top` | the strongest windows |
+| `quantiles` | as many from each quantile |
+| `mix` | one in five by `top`, the rest by `quantiles` of what is left (paper section 3) |
+| `importance` | without replacement, with a chance proportional to the window's maximum |
+"""
 
 from __future__ import annotations
 
@@ -8,9 +17,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SAMPLERS", "draw_from", "quantile_labels", "quantiles", "random", "stratified", "top"]
+__all__ = [
+    "BY_QUANTILE",
+    "SAMPLERS",
+    "draw_from",
+    "importance",
+    "quantile_labels",
+    "quantiles",
+    "random",
+    "sample",
+    "stratified",
+    "top",
+]
 
 Orders = list[NDArray[np.int64]]
+Unwanted = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 
 
 def quantile_labels(maxima: NDArray[np.float32], count: int) -> NDArray[np.int64]:
@@ -59,16 +80,80 @@ def quantiles(_maxima: NDArray[np.float32], labels: NDArray[np.int64], generator
     return [strata[place] for place in generator.permutation(len(strata))]
 
 
-SAMPLERS: Final[dict[str, Callable[[NDArray[np.float32], NDArray[np.int64], np.random.Generator], Orders]]] = {
-    "random": random,
-    "top": top,
-    "quantiles": quantiles,
+def importance(maxima: NDArray[np.float32], _labels: NDArray[np.int64], generator: np.random.Generator) -> Orders:
+    """One window after another, each with a chance proportional to its maximum among those not yet drawn.
+
+    An exponential variable with the maximum as its rate is drawn for each window; they come in ascending order
+    (Efraimidis and Spirakis 2006, "Weighted random sampling with a reservoir": their key `u ** (1 / w)` is
+    `exp(-e / w)` with `e = -log u`).
+    """
+    return [np.argsort(generator.standard_exponential(len(maxima)) / maxima.astype(np.float64), kind="stable")]
+
+
+_Sampler = Callable[[NDArray[np.float32], NDArray[np.int64], np.random.Generator], Orders]
+
+# each sampler's parts, drawn one after the other, with their shares of what is asked
+SAMPLERS: Final[dict[str, tuple[tuple[float, _Sampler], ...]]] = {
+    "random": ((1.0, random),),
+    "top": ((1.0, top),),
+    "quantiles": ((1.0, quantiles),),
+    "mix": ((0.2, top), (0.8, quantiles)),
+    "importance": ((1.0, importance),),
 }
 
+# those that mean nothing where windows have no quantiles
+BY_QUANTILE: Final = tuple(name for name, parts in SAMPLERS.items() if any(part is quantiles for _, part in parts))
 
-def draw_from(
-    orders: Sequence[NDArray[np.int64]], count: int, unwanted: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+
+def sample(
+    name: str,
+    maxima: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    count: int,
+    unwanted: Unwanted,
+    generator: np.random.Generator,
 ) -> tuple[NDArray[np.int64], int]:
+    """Draw `count` windows by the sampler of that name, none twice, passing over the unwanted ones.
+
+    Args:
+        name: one of `SAMPLERS`.
+        maxima: each window's largest activation, in the order of positions, above 0.
+        labels: each window's quantile, from 1.
+        count: how many windows to draw.
+        unwanted: tells which windows (indices into `maxima`) are passed over.
+        generator: decides all that is left to chance.
+
+    Returns:
+        The windows drawn (indices into `maxima`), strongest first for `top`, else in an order that tells nothing of
+        their strength but, for `importance`, that the strong ones tend to come early; and how many were passed over.
+        Fewer than `count` where they run out.
+    """
+    refused: list[NDArray[np.int64]] = []
+    drawn, left, share_before = np.empty(0, dtype=np.int64), np.arange(len(maxima)), 0.0
+    for share, part in SAMPLERS[name]:
+        # cumulated, so that the parts' counts add up to what is asked
+        wanted = round(count * (share_before + share)) - round(count * share_before)
+        share_before += share
+        orders = [left[order] for order in part(maxima[left], labels, generator)]
+        more, _ = draw_from(orders, wanted, _noting(unwanted, refused))
+        drawn = np.concatenate([drawn, more])
+        left = np.setdiff1d(left, np.concatenate([drawn, *refused]))
+        # ranked anew: what an earlier part took from one quantile would else leave too few there
+        labels = quantile_labels(maxima[left], int(labels.max(initial=0)))
+    passed = sum(map(len, refused))
+    return (generator.permutation(drawn) if name in BY_QUANTILE else drawn), passed
+
+
+def _noting(unwanted: Unwanted, refused: list[NDArray[np.int64]]) -> Unwanted:
+    def tell(some: NDArray[np.int64]) -> NDArray[np.bool_]:
+        bad = unwanted(some)
+        refused.append(some[bad])
+        return bad
+
+    return tell
+
+
+def draw_from(orders: Sequence[NDArray[np.int64]], count: int, unwanted: Unwanted) -> tuple[NDArray[np.int64], int]:
     """Draw `count` items, as equally as possible from each order, passing over the unwanted ones.
 
     An unwanted item is replaced by the next of its own order. Returns the drawn items (order by order) and how

@@ -1,4 +1,4 @@
-"""Windows on a grid: where a latent is active, how strongly, and whether two windows share a run of tokens."""
+"""Windows on a grid: where a latent is active, how strongly, and which runs of tokens they share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from harness.store import Firings, Store
 
-__all__ = ["RUN", "Windows", "activating_windows", "contained", "dense_activations", "run_hashes", "window_tokens"]
+__all__ = [
+    "RUN",
+    "Windows",
+    "activating_windows",
+    "contained",
+    "dense_activations",
+    "run_hashes",
+    "window_tokens",
+]
 
 RUN: Final = 16
 _BASE: Final = 0x9E3779B97F4A7C15 | 1
@@ -21,31 +29,31 @@ _BASE: Final = 0x9E3779B97F4A7C15 | 1
 class Windows:
     """The windows that a latent activates.
 
-    `ids` are int64 `[windows]`, ascending: window `i` is positions `i * length` to `(i + 1) * length` of the store,
-    so none crosses a context. `maxima` is float32 `[windows]`, the largest activation in each; `first` and `stop`
-    bound each one's firings in the latent's list.
+    `starts` are int64 `[windows]`, ascending: the position in the store of each one's first token; none crosses a
+    context, and none overlaps another. `maxima` is float32 `[windows]`, the largest activation in each; `first` and
+    `stop` bound each one's firings in the latent's list.
     """
 
-    ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
     maxima: NDArray[np.float32]
     first: NDArray[np.int64]
     stop: NDArray[np.int64]
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.starts)
 
     def take(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Windows:
         """Some of the windows, by mask or by index."""
-        return Windows(self.ids[chosen], self.maxima[chosen], self.first[chosen], self.stop[chosen])
+        return Windows(self.starts[chosen], self.maxima[chosen], self.first[chosen], self.stop[chosen])
 
 
 def activating_windows(firings: Firings, length: int) -> Windows:
-    """The distinct windows with any firing, and the maximum of each."""
+    """The distinct windows of the grid from the store's start with any firing, and the maximum of each."""
     ids = firings.positions // length
     first = np.flatnonzero(np.diff(ids, prepend=-1))
     stop = np.append(first[1:], len(ids)) if len(first) else first
     maxima = np.maximum.reduceat(firings.values, first) if len(first) else firings.values
-    return Windows(ids[first], maxima, first, stop)
+    return Windows(ids[first] * length, maxima, first, stop)
 
 
 def dense_activations(windows: Windows, firings: Firings, length: int) -> NDArray[np.float32]:
@@ -56,13 +64,13 @@ def dense_activations(windows: Windows, firings: Firings, length: int) -> NDArra
     within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     source = np.repeat(windows.first, counts) + within
     dense = np.zeros((len(windows), length), dtype=np.float32)
-    dense[rows, firings.positions[source] % length] = firings.values[source]
+    dense[rows, firings.positions[source] - windows.starts[rows]] = firings.values[source]
     return dense
 
 
-def window_tokens(store: Store, ids: NDArray[np.int64], length: int) -> NDArray[np.uint32]:
+def window_tokens(store: Store, starts: NDArray[np.int64], length: int) -> NDArray[np.uint32]:
     """The token ids of windows, uint32 `[windows, positions]`."""
-    return store.tokens.reshape(-1, length)[ids]
+    return store.tokens.reshape(-1)[starts[:, None] + np.arange(length)]
 
 
 def run_hashes(tokens: NDArray[np.uint32], run: int = RUN) -> NDArray[np.uint64]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from harness.errors import TaskError
 from harness.examples.rungs import HARD, RUNGS
+from harness.examples.samplers import BY_QUANTILE
 from harness.runs.units import latent_order
 from harness.store import CoderReader, Store
 from harness.task import ScoredSettings, Task
@@ -33,7 +34,9 @@ def check_sampling(task: Task, store: Store) -> None:
     if sampling == "all":
         _check_decoders(task, store)
         return
-    if task.examples.shown.sampler == "quantiles":
+    if task.examples.peak is not None:
+        raise TaskError(f"{task.source}: examples.peak: {store.path} {what}, whose windows lie on a grid; leave it out")
+    if task.examples.shown.sampler in BY_QUANTILE:
         raise TaskError(
             f'{task.source}: examples.shown.sampler: {store.path} {what}, which have no quantiles; use "random"'
         )

@@ -177,7 +177,8 @@ def _drawing(task: Task, part: str) -> dict[str, Any]:
     """What decides the examples of a part (`shown` or `scored`): no rung changes another rung's examples."""
     examples = task.examples.model_dump(mode="json")
     drawn = {key: value for key, value in examples[part].items() if key != "rungs"}
-    return {"window": examples["window"], "split": examples["split"], part: drawn, "seed": task.seed}
+    made = {"window": examples["window"], "split": examples["split"], part: drawn, "seed": task.seed}
+    return made if examples["peak"] is None else made | {"peak": examples["peak"]}
 
 
 def _explaining(task: Task, explainers: Mapping[str, Explainer], store_id: str, coder: str) -> list[ExplanationArm]:

@@ -73,7 +73,7 @@ class Store:
         self.check_file("vocabulary.json")
         self.vocabulary = Vocabulary.load(path / "vocabulary.json")
         self._coders = {coder.name: CoderReader(self, coder) for coder in manifest.coders}
-        self._window_documents: dict[tuple[int, int], NDArray[np.int32]] = {}
+        self._window_documents: dict[int, NDArray[np.int32]] = {}
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Store:
@@ -141,11 +141,8 @@ class Store:
         texts = self.vocabulary.rows(own)
         # where bytes of a character stand in two tokens, only reading the context from before helps
         split = self.vocabulary.has_partial(own)
-        inside = starts % self.context_length
-        before = np.minimum(inside, window)
-        split |= (before > 0) & self.vocabulary.has_partial(
-            tokens[np.maximum(starts - window, 0)[:, None] + np.arange(window)]
-        )
+        before = tokens[np.maximum(starts - window, 0)[:, None] + np.arange(window)]
+        split |= (starts % self.context_length > 0) & self.vocabulary.has_partial(before)
         for place in np.flatnonzero(split).tolist():
             context, start = divmod(int(starts[place]), self.context_length)
             texts[place] = self.pieces(context, start, start + window)
@@ -159,10 +156,10 @@ class Store:
         """
         return int((self.window_documents(window) >= 0).sum())
 
-    def window_documents(self, window: int, offset: int = 0) -> NDArray[np.int32]:
+    def window_documents(self, window: int) -> NDArray[np.int32]:
         """The document of each window, int32 `[windows]`: -1 where it has none, -2 where it has two or more.
 
-        Windows lie on a grid, as many to a context as it holds from `offset` on, in the order of the contexts.
+        Windows lie on a grid, `context_length / window` to a context, in the order of the contexts.
 
         Raises:
             StoreError: the length does not divide the context.
@@ -171,9 +168,9 @@ class Store:
             raise StoreError(
                 f"windows of {window} tokens do not divide {self.path}'s contexts of {self.context_length}"
             )
-        if (window, offset) not in self._window_documents:
-            self._window_documents[window, offset] = window_documents(self.documents, window, offset)
-        return self._window_documents[window, offset]
+        if window not in self._window_documents:
+            self._window_documents[window] = window_documents(self.documents, window)
+        return self._window_documents[window]
 
     def verify(self) -> None:
         """Compare every file with the checksum it was written with; reads the whole store.

@@ -12,16 +12,13 @@ TWO_DOCUMENTS = -2
 SCAN = 1 << 20
 
 
-def window_documents(documents: NDArray[np.int32], window: int, offset: int = 0) -> NDArray[np.int32]:
-    """The document of each window, int32 `[windows]`, from that of each position, `[contexts, positions]`.
-
-    The first window of each context begins at `offset`; the last is the last that the context holds whole.
-    """
+def window_documents(documents: NDArray[np.int32], window: int) -> NDArray[np.int32]:
+    """The document of each window, int32 `[windows]`, from that of each position, `[contexts, positions]`."""
+    out = np.empty(documents.size // window, dtype=np.int32)
     step = max(1, SCAN // documents.shape[1])
-    per = (documents.shape[1] - offset) // window
-    out = np.empty(len(documents) * per, dtype=np.int32)
+    per = documents.shape[1] // window
     for start in range(0, len(documents), step):
-        cells = np.asarray(documents[start : start + step, offset : offset + per * window]).reshape(-1, window)
+        cells = np.asarray(documents[start : start + step]).reshape(-1, window)
         most = cells.max(axis=1)
         least = np.where(cells < 0, most[:, None], cells).min(axis=1)
         out[start * per : start * per + len(cells)] = np.where(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from harness.examples.samplers import SAMPLERS, draw_from, quantile_labels, stratified
+from harness.examples.samplers import SAMPLERS, draw_from, quantile_labels, sample, stratified
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -38,8 +38,7 @@ def test_the_weakest_are_quantile_one_and_the_strongest_ten() -> None:
 
 
 def draw(sampler: str, maxima: np.ndarray, count: int, seed: int) -> np.ndarray:
-    orders = SAMPLERS[sampler](maxima, quantile_labels(maxima, 10), generator(seed))
-    return draw_from(orders, count, nothing)[0]
+    return sample(sampler, maxima, quantile_labels(maxima, 10), count, nothing, generator(seed))[0]
 
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
@@ -86,6 +85,73 @@ def test_quantiles_leaves_the_remainder_to_chance() -> None:
         assert sorted(drawn.values()) == [1] * 7 + [2] * 3
         more.update(label for label, times in drawn.items() if times == 2)
     assert chisquare([more[label] for label in range(10)]).pvalue > 0.001
+
+
+def test_mix_draws_one_in_five_from_the_top_and_the_rest_equally_from_each_tenth_of_what_is_left() -> None:
+    maxima = np.arange(108, dtype=np.float32)
+    times: Counter[int] = Counter()
+    for seed in range(500):
+        drawn = draw("mix", maxima, 38, seed)
+        assert set(range(100, 108)) <= set(drawn.tolist())
+        assert Counter((drawn[drawn < 100] // 10).tolist()) == dict.fromkeys(range(10), 3)
+        times.update(drawn[drawn < 100].tolist())
+    assert chisquare([times[place] for place in range(100)]).statistic / 0.7 < 150
+
+
+def test_mix_tells_by_the_order_nothing_of_the_strength() -> None:
+    maxima = np.arange(60, dtype=np.float32)
+    first = Counter(int(draw("mix", maxima, 20, seed)[0]) >= 56 for seed in range(1000))
+    assert 150 < first[True] < 260  # four of twenty are of the top, wherever they stand
+
+
+def test_mix_gives_as_many_as_asked_where_the_top_takes_all_of_the_highest_tenth() -> None:
+    assert len(draw("mix", np.arange(80, dtype=np.float32), 40, 0)) == 40
+
+
+@pytest.mark.parametrize(("count", "top"), [(1, 0), (3, 1), (5, 1), (13, 3), (40, 8), (60, 12)])
+def test_mix_rounds_to_what_is_asked(count: int, top: int) -> None:
+    # those below the sixty strongest by far are so many that chance hardly ever takes one of the sixty
+    maxima = np.concatenate([np.arange(100_000), np.arange(200_000, 200_060)]).astype(np.float32)
+    strong = [int((draw("mix", maxima, count, seed) >= 100_000).sum()) for seed in range(5)]
+    assert sorted(strong)[2] == top
+    assert len(draw("mix", maxima, count, 0)) == count
+
+
+def test_an_unwanted_window_of_a_mix_is_replaced_in_its_own_part_and_counted_once() -> None:
+    maxima = np.arange(108, dtype=np.float32)
+
+    def unwanted(some: np.ndarray) -> np.ndarray:
+        return some >= 104
+
+    drawn, passed = sample("mix", maxima, quantile_labels(maxima, 10), 40, unwanted, generator())
+    assert passed == 4
+    assert set(range(96, 104)) <= set(drawn.tolist())
+    assert len(set(drawn.tolist())) == len(drawn) == 40
+    assert drawn.max() < 104
+
+
+def test_importance_draws_one_after_the_other_in_proportion_to_the_maximum() -> None:
+    maxima = np.array([0.5, 1.0, 2.5, 4.0], dtype=np.float32)
+    times = Counter(tuple(draw("importance", maxima, 2, seed).tolist()) for seed in range(8000))
+    chances = {
+        (one, two): float(maxima[one]) / 8 * float(maxima[two]) / (8 - float(maxima[one]))
+        for one in range(4)
+        for two in range(4)
+        if one != two
+    }
+    assert set(times) == set(chances)
+    expected = [8000 * chance for chance in chances.values()]
+    assert chisquare([times[pair] for pair in chances], expected).pvalue > 0.001
+
+
+def test_importance_passes_over_an_unwanted_window_as_if_it_were_not_there() -> None:
+    maxima = np.array([1.0, 2.0, 50.0, 3.0], dtype=np.float32)
+    labels = quantile_labels(maxima, 10)
+    first: Counter[int] = Counter()
+    for seed in range(3000):
+        drawn, _ = sample("importance", maxima, labels, 1, lambda some: some == 2, generator(seed))
+        first.update(drawn.tolist())
+    assert chisquare([first[0], first[1], first[3]], [500, 1000, 1500]).pvalue > 0.001
 
 
 @given(st.lists(st.integers(1, 4), max_size=40), st.integers(0, 50))

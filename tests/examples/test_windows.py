@@ -34,7 +34,7 @@ def test_windows_are_those_of_a_loop(positions: set[int], length: int, seed: int
         expected.setdefault(position // length, [0.0] * length)[position % length] = value
     firings = Firings(where, values)
     windows = activating_windows(firings, length)
-    assert windows.ids.tolist() == list(expected)
+    assert windows.starts.tolist() == [number * length for number in expected]
     assert windows.maxima.tolist() == [max(cells) for cells in expected.values()]
     assert dense_activations(windows, firings, length).tolist() == list(expected.values())
     chosen = np.random.default_rng(seed).permutation(len(windows))[:3]
@@ -46,9 +46,9 @@ def test_windows_are_those_of_a_loop(positions: set[int], length: int, seed: int
 def test_a_window_never_crosses_a_context(build: Any) -> None:
     made = build(contexts=6, context=64, rates=(0.5,))
     windows = activating_windows(made.coder.latent(0), 32)
-    tokens = window_tokens(made.store, windows.ids, 32)
-    for number, row in zip(windows.ids.tolist(), tokens, strict=True):
-        context, start = divmod(number * 32, 64)
+    tokens = window_tokens(made.store, windows.starts, 32)
+    for first, row in zip(windows.starts.tolist(), tokens, strict=True):
+        context, start = divmod(first, 64)
         assert row.tolist() == made.tokens[context, start : start + 32].tolist()
 
 

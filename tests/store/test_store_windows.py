@@ -84,6 +84,9 @@ def test_pieces_of_many_windows_are_those_of_each(tmp_path: Path, seed: int) -> 
     store, *_ = random_store(tmp_path / "store", seed)
     ids = np.random.default_rng(seed).permutation(40 * 6)
     expected = [store.pieces(int(number) // 6, int(number) % 6 * 4, int(number) % 6 * 4 + 4) for number in ids]
-    assert store.window_pieces(ids, 4) == expected
+    assert store.window_pieces(ids * 4, 4) == expected
+    starts = np.array([context * 24 + start for context in range(40) for start in range(21)])
+    expected = [store.pieces(int(start) // 24, int(start) % 24, int(start) % 24 + 4) for start in starts]
+    assert store.window_pieces(starts, 4) == expected
     whole = [store.vocabulary.pieces(row) for row in store.tokens]
     assert [row[4:8] for row in whole] == [store.pieces(context, 4, 8) for context in range(40)]
