@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import weakref
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.store import CoderReader
+from harness.store.files import write_array
+from harness.store.format import coder_folder
 from harness.values import seed_of
 
-__all__ = ["RELATED", "cooccurring", "nearest", "neighbours"]
+__all__ = ["RELATED", "cooccurring", "find_neighbours", "nearest", "neighbours", "sample_together"]
 
 # how many related latents a rung draws from
 RELATED: Final = 10
@@ -26,22 +32,57 @@ _SAMPLE: Final = 1 << 20
 _STEP: Final = 1 << 16
 
 
-def neighbours(coder: CoderReader, index: int, count: int = RELATED) -> NDArray[np.int64]:
-    """The latents whose decoder rows have the largest cosine with a latent's, the largest first; latents that never
-    fire are left out.
+def neighbours(coder: CoderReader, index: int) -> NDArray[np.int64]:
+    """The `RELATED` latents whose decoder rows have the largest cosine with a latent's, the largest first.
 
-    Empty where the coder has no decoder.
+    Latents that never fire are left out; empty where the coder has no decoder.
     """
-    if coder.decoder is None:
-        return np.empty(0, dtype=np.int64)
-    known = _NEAREST.setdefault(coder, {})
-    if (index, count) not in known:
-        known[index, count] = nearest(coder.decoder, np.array([index]), count, alive=coder.firings > 0)[0][0]
-    found = known[index, count]
+    find_neighbours(coder, [index])
+    found = _known(coder).get(index, np.empty(0, dtype=np.int64))
     return found[found >= 0]
 
 
-_NEAREST: weakref.WeakKeyDictionary[CoderReader, dict[tuple[int, int], NDArray[np.int64]]] = weakref.WeakKeyDictionary()
+def find_neighbours(coder: CoderReader, indexes: Sequence[int]) -> None:
+    """Look for the neighbours of many latents at once, which takes little longer than for one.
+
+    What is found is kept in a file beside the coder (or in memory, where it cannot be written).
+    """
+    with _LOCK:
+        known = _known(coder)
+        missing = np.array([index for index in indexes if index not in known], dtype=np.int64)
+        if coder.decoder is None or not len(missing):
+            return
+        found, _ = nearest(coder.decoder, missing, RELATED, alive=coder.firings > 0)
+        known.update(zip(missing.tolist(), found, strict=True))
+        _keep(_path(coder), np.array([[index, *row] for index, row in sorted(known.items())], dtype=np.int64))
+
+
+_NEAREST: weakref.WeakKeyDictionary[CoderReader, dict[int, NDArray[np.int64]]] = weakref.WeakKeyDictionary()
+_LOCK = threading.Lock()
+
+
+def _path(coder: CoderReader) -> Path:
+    # named after the content that it tells of, so that a stale file is never read
+    return coder_folder(coder.store.path, coder.name) / f"neighbours-{RELATED}-{coder.store.id[:12]}.npy"
+
+
+def _known(coder: CoderReader) -> dict[int, NDArray[np.int64]]:
+    if coder not in _NEAREST:
+        try:
+            rows = np.load(_path(coder), allow_pickle=False)
+        except (OSError, ValueError):
+            rows = np.empty((0, 1 + RELATED), dtype=np.int64)
+        _NEAREST[coder] = {int(row[0]): row[1:] for row in rows}
+    return _NEAREST[coder]
+
+
+def _keep(path: Path, rows: NDArray[np.int64]) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        write_array(temporary, rows)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
 
 
 def nearest(
@@ -129,7 +170,7 @@ def _counted(coder: CoderReader, index: int) -> tuple[NDArray[np.int64], NDArray
     positions = coder.latent(index).positions
     together = np.zeros(coder.n_latents, dtype=np.int64)
     if not coder.has_rows:
-        sample = _sample(coder)
+        sample = sample_together(coder)
         positions = positions[sample.mask[positions // coder.store.context_length]]
         places = np.searchsorted(sample.positions, positions)
         found = sample.latents[_spans(sample.indptr[places], sample.indptr[places + 1])]
@@ -166,7 +207,8 @@ class _Sample:
 _SAMPLES: weakref.WeakKeyDictionary[CoderReader, _Sample] = weakref.WeakKeyDictionary()
 
 
-def _sample(coder: CoderReader) -> _Sample:
+def sample_together(coder: CoderReader) -> _Sample:
+    """What fires in the contexts on which latents are counted together; looked up once for a coder."""
     if coder not in _SAMPLES:
         _SAMPLES[coder] = _Sample(coder)
     return _SAMPLES[coder]

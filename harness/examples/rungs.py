@@ -8,13 +8,23 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.examples.related import cooccurring, neighbours
+from harness.examples.related import cooccurring, find_neighbours, neighbours, sample_together
 from harness.examples.token_places import token_places, top_tokens
 from harness.examples.windows import contained
 from harness.store import CoderReader
 from harness.task import Rung
 
-__all__ = ["HARD", "RUNGS", "candidates", "count_silent", "in_turns", "random_silent", "silent_rows", "zero_rows"]
+__all__ = [
+    "HARD",
+    "RUNGS",
+    "candidates",
+    "count_silent",
+    "in_turns",
+    "prepare",
+    "random_silent",
+    "silent_rows",
+    "zero_rows",
+]
 
 # the rungs that a store of each sampling has; the first is that of the headline figure unless a task asks for others
 RUNGS: Final[dict[str, tuple[Rung, ...]]] = {"all": ("random",), "selected": ("zero-row", "same-row")}
@@ -65,6 +75,16 @@ def silent_rows(
 ) -> NDArray[np.int64]:
     """The rung `same-row`: the silent windows of rows that the latent activates elsewhere; otherwise as `zero_rows`."""
     return generator.permutation(_silent(pool[np.isin(pool // per_row, activating // per_row)], activating))
+
+
+def prepare(coder: CoderReader, indexes: Sequence[int], rungs: Sequence[Rung]) -> None:
+    """Build what the hard rungs of many latents look up; without it each is looked up when it is needed."""
+    if "same-token" in rungs:
+        token_places(coder.store)
+    if "neighbour" in rungs:
+        find_neighbours(coder, indexes)
+    if "cooccurring" in rungs and not coder.has_rows:
+        sample_together(coder)
 
 
 def candidates(coder: CoderReader, index: int, rung: Rung) -> list[NDArray[np.int64]]:

@@ -16,6 +16,7 @@ from harness.clients import Client, Limits, RunBudget, assemble, price_of
 from harness.clients.lag import watch_loop
 from harness.clients.models import Models
 from harness.errors import ClientError, RunStopped, Starved, StoreError, TaskError
+from harness.examples.rungs import prepare
 from harness.runs.conductor import Conductor
 from harness.runs.directory import JOURNAL, freeze, held
 from harness.runs.journal import Journal
@@ -99,6 +100,9 @@ async def conduct(
         await probed(plan, models, task, progress)
         coders = {coder.name: store.coder(coder.name) for coder in task.coder}
         latents = {name: choose(task, coder, limit) for name, coder in coders.items()}
+        for name, indexes in latents.items():
+            # minutes for thousands of latents of a wide coder
+            await anyio.to_thread.run_sync(prepare, coders[name], indexes, task.examples.scored.rungs)
         conductor = Conductor(task, plan, journal, coders, latents, progress, stop, retry_failed)
         record, changed = freeze(directory, journal, _record(task, store, plan, models, latents))
         for line in changed:

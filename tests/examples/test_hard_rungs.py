@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from harness.examples import LatentExamples, draw
-from harness.examples.related import cooccurring, nearest, neighbours
+from harness.examples import LatentExamples, draw, related
+from harness.examples.related import cooccurring, find_neighbours, nearest, neighbours
 from harness.examples.rungs import HARD, in_turns
 from harness.examples.token_places import token_places, top_tokens
 from harness.store import Store
@@ -89,8 +89,17 @@ def test_same_token_windows_hold_one_of_the_top_tokens(made: Any, index: int) ->
 def test_neighbour_windows_are_activated_by_the_nearest_latents_that_fire(made: Any) -> None:
     assert neighbours(made.coder, 0)[0] == 2
     assert 3 not in neighbours(made.coder, 0)
-    near = set.union(*(fires(made, other) for other in neighbours(made.coder, 0, 10).tolist()))
+    near = set.union(*(fires(made, other) for other in neighbours(made.coder, 0).tolist()))
     assert {window_of(example, made) for example in silent(drawn(made, 0, "neighbour"), "neighbour")} <= near
+
+
+def test_neighbours_are_looked_for_once(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = [neighbours(made.coder, index).tolist() for index in range(3)]
+    find_neighbours(made.coder, range(len(RATES)))
+    together = [neighbours(made.coder, index).tolist() for index in range(3)]
+    again = Store.open(made.store.path).coder(made.coder.name)
+    monkeypatch.setattr(related, "nearest", None)
+    assert [neighbours(again, index).tolist() for index in range(3)] == alone == together
 
 
 def test_a_coder_without_decoder_has_no_neighbours(build: Any) -> None:
