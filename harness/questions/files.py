@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness.errors import PromptError
 from harness.questions.kinds import Answer, Detect, Explain, Fuzz, Judgement, Question
 from harness.questions.render import parse_marked
+from harness.questions.strength import STRONGEST
 from harness.values import Example, Explanation, Passage
 
 __all__ = [
@@ -29,8 +30,6 @@ __all__ = [
 
 Words = Annotated[str, Field(min_length=1)]
 Strength = Annotated[int, Field(ge=1, le=10)]
-
-_TOP = 10  # few-shot strengths are written on the scale on which they are shown
 
 
 class _Frozen(BaseModel):
@@ -120,8 +119,9 @@ def shot_question(question: str, shot: ExplainShot | JudgeShot) -> tuple[Questio
         ValueError: a passage's marks do not pair up, or there are none where there have to be.
     """
     if isinstance(shot, ExplainShot):
+        # strengths are written on the scale on which they are shown
         examples = tuple(_example(parts) for parts in shot.examples)
-        return Explain(examples, float(_TOP)), Explanation(shot.explanation)
+        return Explain(examples, float(STRONGEST)), Explanation(shot.explanation)
     told = Explanation(shot.explanation)
     labels = tuple(passage.label for passage in shot.passages)
     answer = Judgement(labels, (None,) * len(labels))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.questions.strength import Rounding
 from harness.values import Example, Explanation, Passage, digest
 
 __all__ = ["Answer", "Detect", "Explain", "Fuzz", "Judgement", "Question"]
@@ -15,18 +16,19 @@ __all__ = ["Answer", "Detect", "Explain", "Fuzz", "Judgement", "Question"]
 class Explain:
     """What do these activating examples have in common?
 
-    `maximum` is the latent's largest activation in the store, by which strengths are normalised.
+    `maximum` is the latent's largest activation in the store, by which strengths are normalised and then rounded.
     """
 
     examples: tuple[Example, ...]
     maximum: float
+    rounding: Rounding = "floor"
 
     name = "explain"
 
     def digest(self) -> str:
         """A hash that tells this question from any other."""
         shown = [[e.passage.identity(), [round(float(a), 6) for a in e.activations]] for e in self.examples]
-        return digest([self.name, shown, round(self.maximum, 6)])
+        return digest([self.name, shown, round(self.maximum, 6), self.rounding])
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,15 +235,15 @@ class _Window:
 
 def _windows(question: Question) -> list[_Window]:
     if isinstance(question, Explain):
-        return [_example(index, example, question.maximum) for index, example in enumerate(question.examples)]
+        return [_example(index, example, question) for index, example in enumerate(question.examples)]
     passages = enumerate(question.passages)
     return [_Window(_shown(index, ()), passage.tokens, passage.marks) for index, passage in passages]
 
 
-def _example(index: int, example: Example, maximum: float) -> _Window:
+def _example(index: int, example: Example, question: Explain) -> _Window:
     tokens = example.passage.tokens
     marks = tuple(activating_positions(example).tolist())
-    pairs = strengths(tokens, example.activations, marks, maximum)
+    pairs = strengths(tokens, example.activations, marks, question.maximum, question.rounding)
     return _Window(_shown(index, tuple(Activation(quote(token), strength) for token, strength in pairs)), tokens, marks)
 
 

@@ -15,7 +15,6 @@ All else stands for itself. A `<<` or `>>` without backslashes is therefore alwa
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.questions.strength import Rounding, levels
 from harness.values import Example
 
 __all__ = [
@@ -102,19 +102,23 @@ def activating_positions(example: Example) -> NDArray[np.int64]:
 
 
 def strengths(
-    tokens: Sequence[str], activations: NDArray[np.float32], marks: Sequence[int], maximum: float
+    tokens: Sequence[str],
+    activations: NDArray[np.float32],
+    marks: Sequence[int],
+    maximum: float,
+    rounding: Rounding = "floor",
 ) -> list[tuple[str, int]]:
-    """The marked tokens with their strength, floor(10 a / max), 0 to 10 (paper section 4).
+    """The marked tokens with their strength, 0 to 10 (`harness.questions.strength.levels`).
 
     A token without text gives its strength to the one that completes its character; the larger counts.
     """
+    strength = levels(activations, maximum, rounding)
     shown: dict[int, int] = {}
     for mark in marks:
         at = _visible(tokens, mark)
         if at is not None:
-            strength = math.floor(10 * float(activations[mark]) / maximum) if maximum > 0 else 0
-            shown[at] = max(shown.get(at, 0), min(10, strength))
-    return [(tokens[at], strength) for at, strength in shown.items()]
+            shown[at] = max(shown.get(at, 0), int(strength[mark]))
+    return [(tokens[at], level) for at, level in shown.items()]
 
 
 def quote(text: str) -> str:

@@ -124,6 +124,7 @@ def test_try_shows_a_published_latent(task: Callable[..., Path], harness: Harnes
     [
         ({}, {"scored": {"rungs": ["random"]}}, 'scored.rungs: "random" cannot be had of .* it has "zero-row" and "sa'),
         ({}, {"shown": {"sampler": "quantiles"}}, "shown.sampler: .* which have no quantiles; use"),
+        ({}, {"shown": {"sampler": "mix"}}, "shown.sampler: .* which have no quantiles; use"),
         ({}, {"scored": {"quantiles": 5}}, "scored.quantiles: .* which have no quantiles; leave it out"),
         ({"max_rate": 0.5}, {}, "latents.max_rate: .* how often a latent fires is not known; leave it out"),
         ({"min_examples": 200}, {}, r"at least 200 activating windows \(most: 30\); lower latents.min_examples$"),

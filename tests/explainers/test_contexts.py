@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -89,3 +91,26 @@ async def test_an_account_that_fails_is_raised(
     explainer, _ = asking(QuotaExhausted("empty"))
     with pytest.raises(QuotaExhausted):
         await explainer.explain(examples, 0)
+
+
+@pytest.mark.parametrize(("strengths", "rounded"), [("floor", math.floor), ("ceil", math.ceil)])
+async def test_strengths_are_rounded_as_the_task_says(
+    tmp_path: Path, examples: LatentExamples, strengths: Literal["floor", "ceil"], rounded: Callable[[float], int]
+) -> None:
+    client = MockClient("[explanation]: x")
+    explainer = Contexts(
+        Contexts.Settings(model="lexical/rules", strengths=strengths), Models({}, lambda _: client), tmp_path
+    )
+    await explainer.explain(examples, 0)
+    shown = [int(level) for level in re.findall(r'"[^"]*", (\d+)\)', client.requests[0].messages[-1].content)]
+    peaks = [example.activations[example.activations > 0.3 * example.activations.max()] for example in examples.shown]
+    assert shown == [min(10, rounded(10 * float(a) / examples.maximum)) for window in peaks for a in window]
+
+
+def test_how_strengths_are_rounded_is_part_of_an_explanations_key(tmp_path: Path) -> None:
+    models = Models({}, lambda _: MockClient("x"))
+    down, up = (
+        Contexts(Contexts.Settings(model="lexical/rules", strengths=rounding), models, tmp_path)
+        for rounding in ("floor", "ceil")
+    )
+    assert down.identity != up.identity
