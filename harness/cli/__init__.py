@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from harness.cli.collect import collect
+from harness.cli.examples import examples
 from harness.cli.export import export
 from harness.cli.import_ import import_
 from harness.cli.models import models
@@ -33,6 +34,7 @@ app.command("run")(run)
 app.command("try")(try_)
 app.command("plan")(plan)
 app.command("collect")(collect)
+app.command("examples")(examples)
 app.command("models")(models)
 app.command("report")(report)
 app.command("export")(export)
