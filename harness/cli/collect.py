@@ -103,6 +103,7 @@ def _lines(store: Store, figures: dict[str, CoderFigures]) -> Iterator[str]:
         live = int((~found.dead).sum())
         where = f" at {coder.hookpoint}" if coder.hookpoint else ""
         yield f"{name}: {coder.n_latents:,} latents{where}" + (f", {figures[name]}" if name in figures else "")
+        yield from (f"  {note}" for note in (figures[name].notes if name in figures else ()))
         yield (
             f"  L0 {found.l0:.2f}; {found.dead.mean():.1%} dead, {found.rare().mean():.1%} with fewer than {RARE} "
             f"firings; of those that fire {found.single_token().sum() / max(1, live):.1%} on one token "

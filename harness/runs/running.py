@@ -81,6 +81,8 @@ async def conduct(
         if store is None:
             return Outcome(directory, {}, interrupted=True)
         for name, found in read_figures(store).items():
+            for note in found.notes:
+                progress.note(f"{name}: {note}")
             progress.note(f"{name}: {found}")
         journal = await stack.enter_async_context(Journal(directory / JOURNAL))
         limits = Limits(task.limits.requests)

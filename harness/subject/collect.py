@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from harness.errors import CoderError, StoreError
 from harness.store import CoderFrame, Manifest, Rows, Store, StoreWriter, Vocabulary
+from harness.store.adding import add_rows
 from harness.store.files import write_json
 from harness.store.format import read_manifest
 from harness.subject.background import BackgroundWriter, full_disk_told
@@ -56,7 +57,7 @@ def collect(
 ) -> Store:
     """Collect what coders say of a corpus into the store `out`; goes on where an earlier call was cut off.
 
-    A finished store of the same settings is opened as it is. Without a coder that reads activations neither model
+    A finished store of the same settings is opened as it is, with rows added where they are wanted. Without a coder that reads activations neither model
     nor torch is loaded. The caller's thread does all work: use a `TorchWorker` where a model is shared.
 
     Args:
@@ -73,8 +74,8 @@ def collect(
             what was collected is kept.
     """
     plan = CollectionPlan.of(subject, coders, base)
-    if _is_finished(out, plan.manifest, rows=subject.rows):
-        return Store.open(out)
+    if (found := _finished(out, plan.manifest)) is not None:
+        return add_rows(out) if subject.rows and not all(coder.rows for coder in found.coders) else Store.open(out)
     loaded, reading = plan.load(base)
     vocabulary = Vocabulary.from_tokenizer(plan.tokenizer.backend)
     figures = _figures(plan, reading) if reading else {}
@@ -120,7 +121,8 @@ def read_figures(store: Store) -> dict[str, CoderFigures]:
     path = store.path / FIGURES
     if not path.is_file():
         return {}
-    return {name: CoderFigures(**found) for name, found in json.loads(path.read_text(encoding="utf-8")).items()}
+    read = json.loads(path.read_text(encoding="utf-8"))
+    return {name: CoderFigures(**{**found, "notes": tuple(found.get("notes", ()))}) for name, found in read.items()}
 
 
 def _figures(plan: CollectionPlan, reading: Reading) -> dict[str, CoderFigures]:
@@ -134,13 +136,13 @@ def _figures(plan: CollectionPlan, reading: Reading) -> dict[str, CoderFigures]:
     for name, figures in reading.figures(plan.batches, _FIGURE_TOKENS).items():
         info, kind = known[name]
         published = info.claims.published
-        found[name] = replace(figures, published_fvu=published.fvu, published_l0=published.l0)
+        found[name] = replace(figures, published_fvu=published.fvu, published_l0=published.l0, notes=info.notes)
         # negated: not a number is no good figure either
         if getattr(kind, "reconstructs", True) and not figures.fvu <= plan.subject.max_fvu:
             raise CoderError(
                 f'coder "{name}" at {info.hookpoint}: {found[name]}, and subject.max_fvu is {plan.subject.max_fvu:g}: '
-                "it belongs to another hookpoint or model, or reads activations that were scaled; correct the "
-                "hookpoint, or set subject.max_fvu higher if this is meant"
+                "it belongs to another hookpoint or model, or reads activations that were scaled or centred; correct "
+                "the hookpoint or center_writing_weights, or set subject.max_fvu higher if this is meant"
             )
     return found
 
@@ -175,22 +177,20 @@ class _HalvedRecord:
         return [*self._earlier, *(asdict(one) for one in self._now)]
 
 
-def _is_finished(out: Path, wanted: Manifest, *, rows: bool) -> bool:
-    """Whether the store is there already.
+def _finished(out: Path, wanted: Manifest) -> Manifest | None:
+    """The manifest of the finished store that is wanted, if it is there already.
 
     Raises:
-        StoreError: a finished store is there that holds something else, or lacks the rows that are wanted.
+        StoreError: a finished store is there that holds something else.
     """
     if not (out / "manifest.json").is_file():
-        return False
+        return None
     found = read_manifest(out)
     if not found.finished:
-        return False
+        return None
     if found.config != wanted.config:
         raise StoreError(f"{out} is finished and was collected with other settings: choose another folder")
-    if rows and not all(coder.rows for coder in found.coders):
-        raise StoreError(f"{out} was collected without subject.rows = true: delete it, or choose another folder")
-    return True
+    return found
 
 
 def _write_figures(out: Path, figures: Mapping[str, CoderFigures]) -> None:

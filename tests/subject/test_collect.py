@@ -436,8 +436,16 @@ def test_other_settings_for_a_finished_store_are_told_before_anything_is_loaded(
     monkeypatch.setattr("harness.subject.plan.load_model", None)
     with pytest.raises(StoreError, match="is finished and was collected with other settings"):
         collect(subject.model_copy(update={"context": 8}), [sae], tmp_path / "store")
-    with pytest.raises(StoreError, match=r"collected without subject.rows = true"):
-        collect(subject.model_copy(update={"rows": True}), [sae], tmp_path / "store")
+
+
+def test_rows_are_added_to_a_finished_store_without_collecting_again(
+    subject: SubjectSettings, sae: CoderSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = collect(subject, [sae], tmp_path / "store")
+    monkeypatch.setattr("harness.subject.plan.load_model", None)
+    found = collect(subject.model_copy(update={"rows": True}), [sae], tmp_path / "store")
+    assert found.id == whole.id
+    assert found.coder(sae.name).has_rows
 
 
 KILLED = """
