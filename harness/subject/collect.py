@@ -57,8 +57,9 @@ def collect(
 ) -> Store:
     """Collect what coders say of a corpus into the store `out`; goes on where an earlier call was cut off.
 
-    A finished store of the same settings is opened as it is, with rows added where they are wanted. Without a coder that reads activations neither model
-    nor torch is loaded. The caller's thread does all work: use a `TorchWorker` where a model is shared.
+    A finished store of the same settings is opened as it is, with rows added where they are wanted. Without a coder
+    that reads activations neither model nor torch is loaded. The caller's thread does all work: use a `TorchWorker`
+    where a model is shared.
 
     Args:
         subject: the model and what it reads.

@@ -17,8 +17,8 @@ class CoderFigures:
 
     `fvu` is the fraction of variance unexplained, sum of squared errors over sum of squared deviations from the
     mean; `l0` the mean number of active latents a token; `tokens` on how many they were taken. `published_fvu` and
-    `published_l0` are what the coder's own files say, None where they say nothing; `notes` say what of these files could
-    not be compared with the task, or was overruled.
+    `published_l0` are what the coder's own files say, None where they say nothing; `notes` tell what of these files
+    could not be compared with the task, or was overruled.
     """
 
     fvu: float
