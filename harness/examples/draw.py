@@ -14,10 +14,10 @@ from harness.examples.rungs import HARD, RUNGS, candidates, in_turns, random_sil
 from harness.examples.samplers import draw_from, quantile_labels, sample, stratified
 from harness.examples.splits import NO_SPLIT, SPLITS, grid_of, split_of
 from harness.examples.windows import (
+    Runs,
     activating_windows,
     contained,
     dense_activations,
-    run_hashes,
     window_tokens,
 )
 from harness.store import CoderReader, Store
@@ -135,17 +135,16 @@ def choose(
         latent.windows.starts[active[: max(pairs.values())]],
         *(silent[rung][:some] for rung, some in pairs.items()),
     ]
-    scored_runs = np.sort(run_hashes(latent.tokens_of(np.concatenate(scored))), axis=None)
+    scored_runs = Runs(latent.tokens_of(np.concatenate(scored)))
     shown = latent.shown(scored_runs)
     if not len(shown):
         return _too_few(
             "no activating window is left to show: all share a run of tokens with a scored one or there are none"
         )
     select = latent.select(scored_runs)
-    seen = np.sort(run_hashes(latent.tokens_of(np.concatenate([shown.starts, select.starts]))), axis=None)
-    for rung in settings.scored.rungs:
-        if rung not in HARD:
-            continue
+    hard: list[Rung] = [rung for rung in settings.scored.rungs if rung in HARD]
+    seen = Runs(latent.tokens_of(np.concatenate([shown.starts, select.starts]))) if hard else scored_runs
+    for rung in hard:
         silent[rung] = latent.hard(rung, seen)
         pairs[rung] = min(len(active), len(silent[rung]))
         latent.counts[f"scored_{rung.replace('-', '_')}"] = pairs[rung]
@@ -175,9 +174,9 @@ class _Latent:
         self._grid = grid_of(coder.store, settings.window, seed, settings.split)
         on_grid = activating_windows(self._firings, settings.window)
         self._every = on_grid.starts // settings.window
-        splits = self._grid.split[self._every]
-        usable = splits != NO_SPLIT
-        self.windows, self._split = on_grid.take(usable), splits[usable]
+        self._every_split = self._grid.split[self._every]
+        usable = np.flatnonzero(self._every_split != NO_SPLIT)
+        self.windows, self._split = on_grid.take(usable), self._every_split[usable]
         self.n_observed: int = self._grid.n_usable
         if self._observed is not None:
             self.n_observed = sum(len(self._pool(name)) for name in SPLITS)
@@ -215,7 +214,7 @@ class _Latent:
             self.counts["scored"] = min(len(active), len(silent["random"]))
         return active, silent
 
-    def shown(self, scored_runs: NDArray[np.uint64]) -> Chosen:
+    def shown(self, scored_runs: Runs) -> Chosen:
         """What the explainer sees, in the sampler's order."""
         asked = self._settings.shown
         mine = np.flatnonzero(self._split == SPLITS.index("shown"))
@@ -231,7 +230,7 @@ class _Latent:
         self.counts |= {"shown_asked": asked.count, "shown": len(chosen), "shown_dropped": dropped}
         return self._active(mine[chosen])
 
-    def select(self, scored_runs: NDArray[np.uint64]) -> Chosen:
+    def select(self, scored_runs: Runs) -> Chosen:
         """Up to `SELECT` activating windows over the quantiles, and as many silent ones, in random order."""
         mine = np.flatnonzero(self._split == SPLITS.index("select"))
         order, _ = stratified(self._labels[mine], self._generator("select"))
@@ -245,7 +244,7 @@ class _Latent:
         self.counts |= {"select_asked": SELECT, "select": pairs, "select_dropped": dropped + refused}
         return self.mixed(drawn[:pairs], silent[:pairs], "select:order")
 
-    def hard(self, rung: Rung, seen: NDArray[np.uint64]) -> NDArray[np.int64]:
+    def hard(self, rung: Rung, seen: Runs) -> NDArray[np.int64]:
         """Silent windows (starts) of a hard rung to score, none that shares a run with a shown or select one."""
         count, generator = self._settings.scored.non_activating, self._generator(f"silent:{rung}")
         groups = [self._of_split(group, "scored") for group in candidates(self._coder, self._index, rung)]
@@ -286,7 +285,8 @@ class _Latent:
         if self._centring is not None:
             return self._centring.silent(self._anywhere(split, generator), self._firings, count)
         if rung == "random":
-            return self._settings.window * random_silent(pool, self._every, count, generator)
+            mine = self._every[self._every_split == SPLITS.index(split)]
+            return self._settings.window * random_silent(pool, mine, count, generator)
         rows = zero_rows if rung == "zero-row" else silent_rows
         return self._settings.window * rows(pool, self._every, self._grid.per_context, generator)[:count]
 
@@ -311,8 +311,8 @@ class _Latent:
         ids = ids[self._grid.split[ids] != NO_SPLIT]
         return self._settings.window * ids[~contained(ids, self._every)]
 
-    def _shares(self, starts: NDArray[np.int64], runs: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        return np.logical_or.reduce(contained(run_hashes(self.tokens_of(starts)), runs), axis=1)
+    def _shares(self, starts: NDArray[np.int64], runs: Runs) -> NDArray[np.bool_]:
+        return runs.in_windows(self.tokens_of(starts))
 
     def _pool(self, split: Split) -> NDArray[np.int64]:
         members = self._grid.members[split]

@@ -18,7 +18,6 @@ __all__ = [
     "HARD",
     "RUNGS",
     "candidates",
-    "count_silent",
     "in_turns",
     "prepare",
     "random_silent",
@@ -33,20 +32,15 @@ RUNGS: Final[dict[str, tuple[Rung, ...]]] = {"all": ("random",), "selected": ("z
 HARD: Final[tuple[Rung, ...]] = ("same-token", "neighbour", "cooccurring")
 
 
-def count_silent(pool: NDArray[np.int64], activating: NDArray[np.int64]) -> int:
-    """How many windows of a pool a latent is silent on; both are ascending and distinct."""
-    return len(pool) - int(contained(activating, pool).sum())
-
-
 def random_silent(
     pool: NDArray[np.int64], activating: NDArray[np.int64], count: int, generator: np.random.Generator
 ) -> NDArray[np.int64]:
     """The rung `random`: distinct windows of the pool on which the latent is silent, uniformly, in random order.
 
-    `pool` is the windows that may be drawn, all of them observed, and `activating` every window that the latent
+    `pool` is the windows that may be drawn, all of them observed, and `activating` those of them that the latent
     activates; both are ascending and distinct. Fewer than `count` come back where the pool has no more.
     """
-    silent = count_silent(pool, activating)
+    silent = len(pool) - len(activating)
     if silent <= count:
         return generator.permutation(_silent(pool, activating))
     # among m windows drawn uniformly the silent ones are a uniform draw of the silent ones

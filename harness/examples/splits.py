@@ -46,7 +46,7 @@ def split_of(seed: int, documents: NDArray[np.integer], shares: SplitSettings) -
     return ((uniform >= shares.shown).astype(np.int8) + (uniform >= shares.shown + shares.select)).astype(np.int8)
 
 
-_GRIDS: weakref.WeakKeyDictionary[Store, dict[tuple[int, int, SplitSettings], Grid]] = weakref.WeakKeyDictionary()
+_GRIDS: weakref.WeakKeyDictionary[Store, dict[tuple[int, int, float, float, float], Grid]] = weakref.WeakKeyDictionary()
 
 
 def grid_of(store: Store, window: int, seed: int, shares: SplitSettings) -> Grid:
@@ -56,7 +56,8 @@ def grid_of(store: Store, window: int, seed: int, shares: SplitSettings) -> Grid
         StoreError: the window does not divide the store's contexts.
     """
     known = _GRIDS.setdefault(store, {})
-    key = (window, seed, shares)
+    # as plain numbers: the settings' own hash takes longer than all else here
+    key = (window, seed, shares.shown, shares.select, shares.scored)
     if key not in known:
         known[key] = _make(store, window, seed, shares)
     return known[key]

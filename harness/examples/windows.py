@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +12,7 @@ from harness.store import Firings, Store
 
 __all__ = [
     "RUN",
+    "Runs",
     "Windows",
     "activating_windows",
     "contained",
@@ -23,6 +23,8 @@ __all__ = [
 
 RUN: Final = 16
 _BASE: Final = 0x9E3779B97F4A7C15 | 1
+_BITS: Final = 16
+_REST: Final = np.uint64(64 - _BITS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,13 +46,15 @@ class Windows:
 
     def take(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Windows:
         """Some of the windows, by mask or by index."""
-        return Windows(self.starts[chosen], self.maxima[chosen], self.first[chosen], self.stop[chosen])
+        # numbers are gathered several times as fast as by a mask
+        places = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+        return Windows(self.starts[places], self.maxima[places], self.first[places], self.stop[places])
 
 
 def activating_windows(firings: Firings, length: int) -> Windows:
     """The distinct windows of the grid from the store's start with any firing, and the maximum of each."""
     ids = firings.positions // length
-    first = np.flatnonzero(np.diff(ids, prepend=-1))
+    first = np.flatnonzero(_changes(ids))
     stop = np.append(first[1:], len(ids)) if len(first) else first
     maxima = np.maximum.reduceat(firings.values, first) if len(first) else firings.values
     return Windows(ids[first] * length, maxima, first, stop)
@@ -70,6 +74,9 @@ def dense_activations(windows: Windows, firings: Firings, length: int) -> NDArra
 
 def window_tokens(store: Store, starts: NDArray[np.int64], length: int) -> NDArray[np.uint32]:
     """The token ids of windows, uint32 `[windows, positions]`."""
+    ids, places = np.divmod(starts, length)
+    if not places.any():
+        return store.tokens.reshape(-1, length)[ids]
     return store.tokens.reshape(-1)[starts[:, None] + np.arange(length)]
 
 
@@ -80,10 +87,33 @@ def run_hashes(tokens: NDArray[np.uint32], run: int = RUN) -> NDArray[np.uint64]
     """
     length = tokens.shape[1]
     run = min(run, length)
-    powers, inverses = _powers(length), _inverse_powers(length - run + 1)
-    sums = np.zeros((len(tokens), length + 1), dtype=np.uint64)
-    np.cumsum(_spread(tokens) * powers, axis=1, out=sums[:, 1:])
-    return (sums[:, run:] - sums[:, : length - run + 1]) * inverses
+    # all rows as one line: what reaches over the end of a row is cut off at last
+    hashes, size = _spread(tokens).reshape(-1), 1
+    while 2 * size <= run:
+        hashes, size = _joined(hashes, size), 2 * size
+    if size < run:
+        hashes = _joined(hashes, run - size)
+    return hashes.reshape(-1, length)[:, : length - run + 1]
+
+
+class Runs:
+    """The runs of tokens in some windows, to ask which other windows share one.
+
+    `tokens` is uint32 `[windows, positions]`.
+    """
+
+    def __init__(self, tokens: NDArray[np.uint32]) -> None:
+        self._hashes = np.sort(run_hashes(tokens), axis=None)
+        # whether any hash begins with these bits: nearly all others are told to be new without a search
+        self._beginnings = np.zeros(1 << _BITS, dtype=bool)
+        self._beginnings[self._hashes >> _REST] = True
+
+    def in_windows(self, tokens: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Which windows, uint32 `[windows, positions]`, have any of the runs; bool `[windows]`."""
+        hashes = run_hashes(tokens)
+        found = self._beginnings[hashes >> _REST]
+        found[found] = contained(hashes[found], self._hashes)
+        return np.logical_or.reduce(found, axis=1)
 
 
 def contained(items: NDArray[Any], ascending: NDArray[Any]) -> NDArray[np.bool_]:
@@ -101,13 +131,16 @@ def _spread(tokens: NDArray[np.uint32]) -> NDArray[np.uint64]:
     return bits ^ (bits >> np.uint64(31))
 
 
-@cache
-def _powers(count: int) -> NDArray[np.uint64]:
-    return np.array([pow(_BASE, k, 1 << 64) for k in range(count)], dtype=np.uint64)
+def _joined(hashes: NDArray[np.uint64], after: int) -> NDArray[np.uint64]:
+    """Each hash with the one that begins so many positions after; a factor of its own tells the two apart."""
+    out = hashes * np.uint64(pow(_BASE, after, 1 << 64))
+    out[: len(out) - after] += hashes[after:]
+    return out
 
 
-@cache
-def _inverse_powers(count: int) -> NDArray[np.uint64]:
-    # the base is odd, so it has an inverse modulo 2^64: dividing by its power undoes where the run stands
-    inverse = pow(_BASE, -1, 1 << 64)
-    return np.array([pow(inverse, k, 1 << 64) for k in range(count)], dtype=np.uint64)
+def _changes(ascending: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which numbers differ from the one before; the first one does."""
+    new = np.empty(len(ascending), dtype=bool)
+    new[:1] = True
+    np.not_equal(ascending[1:], ascending[:-1], out=new[1:])
+    return new

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from harness.examples.windows import (
     RUN,
+    Runs,
     activating_windows,
     contained,
     dense_activations,
@@ -82,3 +83,21 @@ def test_a_window_shorter_than_the_run_counts_whole() -> None:
 def test_contained_is_membership(ascending: list[int]) -> None:
     items = np.arange(-2, 12).reshape(2, 7)
     assert contained(items, np.array(ascending, dtype=np.int64)).tolist() == np.isin(items, ascending).tolist()
+
+
+@given(st.data(), st.integers(16, 24))
+@settings(deadline=None, max_examples=60)
+def test_windows_that_share_a_run_are_found(data: st.DataObject, length: int) -> None:
+    row = st.lists(st.integers(0, 1), min_size=length, max_size=length)
+    some, others = (data.draw(st.lists(row, min_size=1, max_size=6)) for _ in range(2))
+    known = {tuple(one[k : k + RUN]) for one in some for k in range(length - RUN + 1)}
+    shares = [any(tuple(one[k : k + RUN]) in known for k in range(length - RUN + 1)) for one in others]
+    runs = Runs(np.array(some, dtype=np.uint32))
+    assert runs.in_windows(np.array(others, dtype=np.uint32)).tolist() == shares
+
+
+def test_many_windows_share_none_by_chance() -> None:
+    tokens = np.random.default_rng(0).integers(0, 500, (4000, 32)).astype(np.uint32)
+    runs = Runs(tokens[:2000])
+    assert not runs.in_windows(tokens[2000:]).any()
+    assert runs.in_windows(tokens[:2000]).all()
