@@ -259,14 +259,19 @@ class _Latent:
 
     def mixed(self, active: NDArray[np.int64], silent: NDArray[np.int64], purpose: str) -> Chosen:
         """Activating windows (indices) and silent ones (starts) in one random order."""
-        order = self._generator(purpose).permutation(len(active) + len(silent))
-        own = self._active(active)
-        quiet = np.zeros((len(silent), self._grid.window), dtype=np.float32)
+        size = len(active) + len(silent)
+        order = self._generator(purpose).permutation(size)
+        rows = np.empty(size, dtype=np.int64)
+        rows[order] = np.arange(size)
+        own, rows = self.windows.take(active), rows[: len(active)]
+        quantiles = np.zeros(size, dtype=np.int64)
+        if not self.selected:
+            quantiles[rows] = self._labels[active]
         return Chosen(
             np.concatenate([own.starts, silent])[order],
-            np.concatenate([own.activations, quiet])[order],
-            np.concatenate([own.active, np.zeros(len(silent), dtype=bool)])[order],
-            np.concatenate([own.quantiles, np.zeros(len(silent), dtype=np.int64)])[order],
+            dense_activations(own, self._firings, self._grid.window, rows, size),
+            order < len(active),
+            quantiles,
         )
 
     def tokens_of(self, starts: NDArray[np.int64]) -> NDArray[np.uint32]:

@@ -54,12 +54,12 @@ def stratified(
     Returns the order (indices into `labels`) and the round, from 0, of each item in that order. Items of one round
     are in random order.
     """
-    by_key = np.argsort(generator.random(len(labels)), kind="stable")
+    by_key = generator.random(len(labels)).argsort(kind="stable")
     own = labels[by_key]
     by_stratum = _stable(own)
     counts = np.bincount(own)
     rounds = np.empty(len(own), dtype=np.int64)
-    rounds[by_stratum] = np.arange(len(own)) - np.repeat(np.cumsum(counts) - counts, counts)
+    rounds[by_stratum] = np.arange(len(own)) - (counts.cumsum() - counts).repeat(counts)
     order = _stable(rounds)
     return by_key[order], rounds[order]
 
@@ -75,7 +75,7 @@ def _ascending(maxima: NDArray[np.float32]) -> NDArray[np.int64]:
 def _stable(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     """As `argsort(kind="stable")` of numbers from 0, which 16 bits nearly always hold: NumPy then sorts by digits."""
     small = int(numbers.max(initial=0)) < 1 << 16
-    return np.argsort(numbers.astype(np.uint16) if small else numbers, kind="stable")
+    return (numbers.astype(np.uint16) if small else numbers).argsort(kind="stable")
 
 
 def random(_maxima: NDArray[np.float32], _labels: NDArray[np.int64], generator: np.random.Generator) -> Orders:
@@ -180,11 +180,12 @@ def draw_from(orders: Sequence[NDArray[np.int64]], count: int, unwanted: Unwante
     wanted = [count // len(orders) + (place < count % len(orders)) for place in range(len(orders))] if orders else []
     kept: list[list[NDArray[np.int64]]] = [[] for _ in orders]
     reached, passed = [0] * len(orders), 0
-    while True:
+    while any(wanted):
         parts = [order[at : at + need] for order, at, need in zip(orders, reached, wanted, strict=True)]
-        if not any(map(len, parts)):
+        some = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if not len(some):
             break
-        bad = unwanted(np.concatenate(parts))
+        bad = unwanted(some)
         at = 0
         for place, part in enumerate(parts):
             good = part[~bad[at : at + len(part)]]

@@ -60,15 +60,22 @@ def activating_windows(firings: Firings, length: int) -> Windows:
     return Windows(ids[first] * length, maxima, first, stop)
 
 
-def dense_activations(windows: Windows, firings: Firings, length: int) -> NDArray[np.float32]:
-    """The activations on each position of each window, float32 `[windows, positions]`, zero where silent."""
+def dense_activations(
+    windows: Windows, firings: Firings, length: int, rows: NDArray[np.int64] | None = None, size: int | None = None
+) -> NDArray[np.float32]:
+    """The activations on each position of each window, float32 `[windows, positions]`, zero where silent.
+
+    With `rows` the windows go to those rows of `size` ones, `[size, positions]`; the others are zero.
+    """
     counts = windows.stop - windows.first
-    rows = np.repeat(np.arange(len(windows)), counts)
     # the k-th firing of a window is the k-th after its first
-    within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    source = np.repeat(windows.first, counts) + within
-    dense = np.zeros((len(windows), length), dtype=np.float32)
-    dense[rows, firings.positions[source] - windows.starts[rows]] = firings.values[source]
+    ends = counts.cumsum()
+    every = np.arange(ends[-1] if len(ends) else 0)
+    source = every + (windows.first - ends + counts).repeat(counts)
+    # from a position in the store to one in the rows: a window's first becomes its row's first
+    shift = (np.arange(len(windows)) if rows is None else rows) * length - windows.starts
+    dense = np.zeros((len(windows) if size is None else size, length), dtype=np.float32)
+    dense.reshape(-1)[firings.positions[source] + shift.repeat(counts)] = firings.values[source]
     return dense
 
 
