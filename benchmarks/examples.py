@@ -5,7 +5,7 @@
 40 windows of 32 tokens to show, 20 + 20 to choose among explanations, 100 + 100 to score, for every 16th latent of a
 synthetic store: those that never fire and those that activate fewer than 200 windows, which end as failures, are among
 them. Each round opens the store anew, so a latent's checksum is compared as in a run; what is made once for a store is
-not counted. Medians over the rounds; the last line is JSON.
+not counted, and Python looks for cycles as rarely as in the command. Medians over the rounds; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 
 from benchmarks.plain_examples import PlainExamples
 from benchmarks.synthetic import Size, batches, writer
+from harness.cli.memory import collect_rarely
 from harness.examples.draw import choose, draw
 from harness.store import Store
 from harness.task import ExampleSettings
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--store", type=Path, help="a store that `--store` wrote before, or where to write it")
     given = parser.parse_args()
+    collect_rarely()
     with ExitStack() as stack:
         folder = given.store or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "store"
         if not folder.exists():
