@@ -21,7 +21,8 @@ from harness.task import ExampleSettings, Rung, SplitSettings
 from harness.values import Example, Failure
 
 RUN = 16
-RATES = (0.02, 0.1, 0.3, 0.05)
+RATES = (0.01, 0.03, 0.15, 0.005)
+EACH = 3
 HARD: tuple[Rung, ...] = ("same-token", "neighbour", "cooccurring")
 MASK = 2**64 - 1
 
@@ -117,11 +118,11 @@ class Naive:
 @st.composite
 def stores(chooser: st.DrawFn) -> dict[str, Any]:
     return {
-        "contexts": chooser(st.integers(20, 70)),
+        "contexts": chooser(st.integers(30, 120)),
         "document_length": chooser(st.sampled_from([20, 60, 150])),
         "vocabulary": chooser(st.sampled_from([12, 40, 300])),
         "seed": chooser(st.integers(0, 1000)),
-        "copies": chooser(st.integers(0, 40)),
+        "copies": chooser(st.integers(0, 150)),
     }
 
 
@@ -151,7 +152,7 @@ def test_every_example_is_what_loops_find(
         {
             "window": length,
             "shown": {"sampler": sampler, "count": 30},
-            "scored": {"activating": 60, "non_activating": 60, "minimum": 2, "rungs": ["random", *HARD]},
+            "scored": {"activating": 10 * EACH, "non_activating": 10 * EACH, "minimum": 2, "rungs": ["random", *HARD]},
         }
     )
     found = draw(made.coder, index, asked, seed)
@@ -196,13 +197,13 @@ def _numbers(examples: Any, naive: Naive, split: str, rung: str) -> list[int]:
 
 def _check_scored(found: LatentExamples, naive: Naive) -> None:
     available = Counter(naive.decile[k] for k in naive.of("scored", active=True))
-    most = sum(min(6, number) for number in available.values())
+    most = sum(min(EACH, number) for number in available.values())
     seen = {run for one in (*found.shown, *found.select) for run in Window("", _ids(one, naive), ()).runs}
     sizes = {
         "random": len(naive.of("scored", active=False)),
         **{rung: len([k for k in naive.hard(rung) if not naive.windows[k].runs & seen]) for rung in HARD},
     }
-    pairs = {rung: min(most, 60, size) for rung, size in sizes.items()}
+    pairs = {rung: min(most, 10 * EACH, size) for rung, size in sizes.items()}
     assert {one.rung: len(one.examples) / 2 for one in found.scored} == {r: n for r, n in pairs.items() if n >= 2}
     for one in found.scored:
         numbers = _numbers(one.examples, naive, "scored", one.rung)
@@ -212,7 +213,7 @@ def _check_scored(found: LatentExamples, naive: Naive) -> None:
         got = Counter(naive.decile[k] for k in active)
         for decile in range(1, 11):
             # one of each decile in turn, and none is passed over that has more
-            assert got[decile] == min(6, available[decile]) or max(got.values()) <= got[decile] + 1
+            assert got[decile] == min(EACH, available[decile]) or max(got.values()) <= got[decile] + 1
         _check_marks(one, naive)
     assert found.counts["scored"] == pairs["random"]
 
@@ -269,7 +270,7 @@ def _runs(marks: tuple[int, ...]) -> tuple[int, ...]:
 
 def test_stores_of_this_kind_have_copies_and_ties(build: Any) -> None:
     # else the test above would show little
-    made = built(build, copies=40, seed=1, contexts=60, document_length=60, vocabulary=40)
+    made = built(build, copies=150, seed=1, contexts=60, document_length=60, vocabulary=40)
     found = draw(made.coder, 1, ExampleSettings(window=16), 1)
     assert isinstance(found, LatentExamples)
     assert found.counts["shown_dropped"] > 0
