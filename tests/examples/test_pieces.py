@@ -51,7 +51,7 @@ def sentencepiece() -> Tokenizer:
 def collected(path: Path, tokenizer: Tokenizer) -> CoderReader:
     """Contexts of sentences in a random order behind BOS, a special token in the midst of some; random firings."""
     generator = np.random.default_rng(0)
-    bos = tokenizer.token_to_id("<s>")
+    bos = int(tokenizer.token_to_id("<s>") or 0)
     encoded = [tokenizer.encode(text, add_special_tokens=False).ids for text in SENTENCES]
     tokens = np.zeros((CONTEXTS, CONTEXT), dtype=np.uint32)
     for row in tokens:
@@ -121,7 +121,7 @@ def _waits(rest: bytes) -> bool:
 
 
 def _bytes(tokenizer: Tokenizer, token: int) -> bytes:
-    name = tokenizer.id_to_token(token)
+    name = tokenizer.id_to_token(token) or ""
     if name == "<s>":
         return b""
     if name.startswith("<0x"):
