@@ -233,15 +233,17 @@ class _Latent:
     def select(self, scored_runs: Runs) -> Chosen:
         """Up to `SELECT` activating windows over the quantiles, and as many silent ones, in random order."""
         mine = np.flatnonzero(self._split == SPLITS.index("select"))
-        order, _ = stratified(self._labels[mine], self._generator("select"))
-        drawn, dropped = draw_from(
-            [mine[order]], SELECT, lambda some: self._shares(self.windows.starts[some], scored_runs)
-        )
+        order = mine[stratified(self._labels[mine], self._generator("select"))[0]]
         rung = RUNGS[self._coder.store.manifest.frame.sampling][0]
         spare = self._silent(rung, "select", 2 * SELECT, "select:silent")
-        silent, refused = draw_from([spare], SELECT, lambda some: self._shares(some, scored_runs))
+        drawn, silent, dropped = order[:SELECT], spare[:SELECT], 0
+        # one look at both kinds is enough, unless something has to be replaced
+        if self._shares(np.concatenate([self.windows.starts[drawn], silent]), scored_runs).any():
+            drawn, dropped = draw_from([order], SELECT, lambda k: self._shares(self.windows.starts[k], scored_runs))
+            silent, refused = draw_from([spare], SELECT, lambda starts: self._shares(starts, scored_runs))
+            dropped += refused
         pairs = min(len(drawn), len(silent))
-        self.counts |= {"select_asked": SELECT, "select": pairs, "select_dropped": dropped + refused}
+        self.counts |= {"select_asked": SELECT, "select": pairs, "select_dropped": dropped}
         return self.mixed(drawn[:pairs], silent[:pairs], "select:order")
 
     def hard(self, rung: Rung, seen: Runs) -> NDArray[np.int64]:
