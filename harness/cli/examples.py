@@ -137,7 +137,7 @@ def _head(found: Look, made: LatentExamples) -> Iterator[Any]:
         yield Text(f"fewer to score than asked: {missing} are missing", "yellow")
     yield Text(
         f"windows of {found.settings.window} tokens, seed {found.seed}: decile, largest activation, place, text; "
-        "tokens that activate the latent in « », the darker the stronger; in scored windows instead << >> around "
+        "tokens that activate the latent in « », the stronger the brighter; in scored windows instead << >> around "
         "what fuzzing marks",
         "dim",
     )
