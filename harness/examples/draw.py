@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.examples.centred import Centring
+from harness.examples.chance import Chance
 from harness.examples.rungs import HARD, RUNGS, candidates, in_turns, random_silent, silent_rows, zero_rows
 from harness.examples.samplers import draw_from, quantile_labels, sample, stratified
 from harness.examples.splits import NO_SPLIT, SPLITS, grid_of, split_of
@@ -22,7 +23,7 @@ from harness.examples.windows import (
 )
 from harness.store import CoderReader, Store
 from harness.task import ExampleSettings, Rung
-from harness.values import Example, Failure, Latent, Passage, Place, ScoredSet, Split, seed_of
+from harness.values import Example, Failure, Latent, Passage, Place, ScoredSet, Split
 
 __all__ = ["SELECT", "Choice", "Chosen", "LatentExamples", "choose", "draw"]
 
@@ -167,6 +168,7 @@ class _Latent:
 
     def __init__(self, coder: CoderReader, index: int, settings: ExampleSettings, seed: int) -> None:
         self._coder, self._index, self._settings, self._seed = coder, index, settings, seed
+        self._generator = Chance(seed, coder.name, index).generator
         self.selected: bool = coder.store.manifest.frame.sampling == "selected"
         self._quantiles = 1 if self.selected else settings.scored.quantiles
         self._firings = coder.latent(index)
@@ -331,9 +333,6 @@ class _Latent:
         got = np.bincount(labels, minlength=self._settings.scored.quantiles + 1)[1:]
         for place in np.flatnonzero(got < each).tolist():
             self.counts[f"scored_short_in_quantile_{place + 1}"] = each - int(got[place])
-
-    def _generator(self, purpose: str) -> np.random.Generator:
-        return np.random.Generator(np.random.PCG64(seed_of(self._seed, self._coder.name, self._index, purpose)))
 
 
 def _examples(store: Store, chosen: Chosen, window: int, rung: str | None) -> tuple[Example, ...]:
