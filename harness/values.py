@@ -62,6 +62,10 @@ class PieceSource(Protocol):
         """The token strings of positions `start` to `stop` of a context."""
         ...
 
+    def log_counts(self, context: int, start: int, stop: int) -> NDArray[np.float64]:
+        """The logarithm of how often each of these tokens stands in all of the text, `[stop - start]`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -95,6 +99,12 @@ class Passage:
         if self.place is None or self.source is None:
             return ()
         return self.source.pieces(self.place.context, 0, self.place.start)
+
+    def log_counts(self) -> NDArray[np.float64]:
+        """The logarithm of how often each token stands in the text that it comes from, 0 where there is none."""
+        if self.place is None or self.source is None:
+            return np.zeros(len(self.tokens))
+        return self.source.log_counts(self.place.context, self.place.start, self.place.start + len(self.tokens))
 
     def identity(self) -> list[Any]:
         """A JSON-able value that tells this passage from any other."""

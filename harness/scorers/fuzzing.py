@@ -34,7 +34,9 @@ class Fuzzing:
         self.models = (settings.model,)
         self.prompt = self._judge.prompt
         self.wants = self._judge.wants
-        self.identity = {"kind": "fuzzing", "threshold": settings.threshold, **self._judge.identity}
+        # "alike": where wrong marks go, so that scores of other ways are not taken for scores of this one
+        marking = {"threshold": settings.threshold, "marks": "alike"}
+        self.identity = {"kind": "fuzzing", **marking, **self._judge.identity}
 
     async def score(self, explanation: Explanation | None, examples: ScoredSet, seed: int) -> Scored:
         """Judge one explanation on one rung's examples."""

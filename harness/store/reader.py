@@ -134,6 +134,19 @@ class Store:
         row = self.tokens[context]
         return self.vocabulary.pieces(row[start:stop], row[:start], ends=stop >= self.context_length)
 
+    def log_counts(self, context: int, start: int, stop: int) -> NDArray[np.float64]:
+        """The logarithm of how often each of these tokens stands in the store, `[stop - start]`."""
+        return self._log_counts[self.tokens[context, start:stop]]
+
+    @cached_property
+    def _log_counts(self) -> NDArray[np.float64]:
+        """Of each token id; what stands nowhere counts as if it stood once."""
+        tokens = self.tokens
+        counts = np.zeros(int(tokens.max(initial=0)) + 1, dtype=np.int64)
+        for low in range(0, self.n_contexts, _STEP):
+            counts += np.bincount(tokens[low : low + _STEP].reshape(-1), minlength=len(counts))
+        return np.log(np.maximum(counts, 1))
+
     def window_pieces(self, starts: NDArray[np.int64], window: int) -> list[tuple[str, ...]]:
         """The token strings of windows from some positions on, as `pieces` gives them, for many windows at once."""
         tokens = self.tokens.reshape(-1)

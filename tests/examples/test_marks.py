@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from harness.examples import THRESHOLD, LatentExamples, draw, mark
-from harness.examples.marks import active_marks, moved
+from harness.examples.marks import active_marks
 from harness.task import ExampleSettings
 from harness.values import Example, Passage, ScoredSet
 
@@ -85,49 +83,6 @@ def test_marks_change_nothing_else(drawn: LatentExamples) -> None:
         if one.activating:
             assert passage.marks == active_marks(one, THRESHOLD)
     assert mark(drawn.scored[0], THRESHOLD, 0) == passages
-    assert mark(drawn.scored[0], THRESHOLD, 1) != passages
-
-
-def test_words_that_were_marked_whole_stay_whole() -> None:
-    source = (" we", " walk", "ing", " on", " by", " the", " sea")
-    target = (" un", "believ", "able", " cats", " sit", " sing", "ing")
-    # " walking" cuts no word, " believable" and "able cats" would, " cats sit" does not
-    assert moved((1, 2), source, target) == (3, 4)
-    assert moved((1, 2), source, target[:3] + target[5:] + (" it", "self")) == (3, 4)
-    # a whole word of one piece stays where it is if it can, else goes to the nearest
-    assert moved((3,), source, target) == (3,)
-    assert moved((1,), (" we", " walk", " on", " by", " the", " sea", " now"), target) == (3,)
-
-
-def test_a_marked_last_piece_becomes_a_last_piece() -> None:
-    source = (" we", " walk", "ing", " on", " by", " the", " sea")
-    target = (" un", "believ", "able", " cats", " sit", " sing", "ing")
-    assert moved((2,), source, target) == (2,)
-    assert moved((2,), source, (" a", " b", " c", " d", " e", " sing", "ing")) == (6,)
-
-
-def test_where_no_place_is_alike_the_marks_stay_as_near_as_can_be() -> None:
-    source = (" we", " walk", "ing", " on")
-    assert moved((2,), source, (" a", " b", " c", " d")) == (2,)
-    assert moved((0, 1, 2, 3), source, (" a", " b", " c", " d")) == (0, 1, 2, 3)
-
-
-def test_marks_avoid_tokens_of_no_text() -> None:
-    assert moved((0, 2), (" a", " b", " c", " d"), ("", " b", " c", " d")) == (1, 3)
-
-
-PIECES = st.sampled_from(["", " a", "b", " the", "ing", ".", " ,", "é", "\n"])
-
-
-@given(st.data(), st.integers(1, 32))
-@settings(deadline=None, max_examples=150)
-def test_a_moved_pattern_keeps_its_runs(data: st.DataObject, length: int) -> None:
-    source, target = (tuple(data.draw(st.lists(PIECES, min_size=length, max_size=length))) for _ in range(2))
-    marks = tuple(sorted(data.draw(st.sets(st.integers(0, length - 1)))))
-    carried = moved(marks, source, target)
-    assert runs(carried) == runs(marks)
-    assert all(0 <= place < length for place in carried)
-    assert moved(marks, source, source) == marks
 
 
 def test_without_activating_examples_nothing_is_marked() -> None:
