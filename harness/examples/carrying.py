@@ -26,7 +26,7 @@ _DISTANCE: Final = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """What one sees of a passage's tokens without understanding them.
+    """What one sees of a passage's tokens without understanding them; of many, stacked, `[passages, ...]`.
 
     `begins` bool `[positions + 1]` says where words begin (one begins after the end), `visible` bool `[positions]`
     which tokens have text, `kinds` int64 is 0 for space, 1 for words, 2 for numbers and 3 for all else, `log_counts`
@@ -57,6 +57,12 @@ class Look:
             passage.log_counts(),
         )
 
+    @classmethod
+    def stacked(cls, looks: Sequence[Look]) -> Look:
+        """The looks of passages of one length."""
+        columns = ("begins", "visible", "kinds", "log_counts")
+        return cls(*(np.stack([getattr(look, column) for look in looks]) for column in columns))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pattern:
@@ -67,7 +73,7 @@ class Pattern:
 
 
 def carry(
-    pattern: Pattern, targets: Sequence[Look], allowed: NDArray[np.bool_] | None = None
+    pattern: Pattern, targets: Look, allowed: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """A pattern put into passages, each as long as its own, where it is least unlike what it was.
 
@@ -77,38 +83,35 @@ def carry(
 
     Args:
         pattern: the marks to put.
-        targets: the passages.
+        targets: the passages, stacked.
         allowed: bool `[targets, positions]`, which positions may be marked; None allows all.
 
     Returns:
         The marks, `[targets, marks]`, and what they cost, `[targets]`: infinite where a pattern has no room.
     """
-    begins, visible, kinds, log_counts = (
-        np.stack([getattr(target, name) for target in targets]) for name in ("begins", "visible", "kinds", "log_counts")
-    )
-    free = np.ones(visible.shape, dtype=bool) if allowed is None else allowed
+    free = np.ones(targets.visible.shape, dtype=bool) if allowed is None else allowed
     parts = runs(pattern.marks)
     room = _room(parts, free)
-    rows = np.arange(len(targets))
-    total, floor = np.zeros(len(targets)), np.zeros(len(targets), dtype=np.int64)
+    rows = np.arange(len(free))
+    total, floor = np.zeros(len(free)), np.zeros(len(free), dtype=np.int64)
     placed: list[NDArray[np.int64]] = []
     for (start, length), fits in zip(parts, room, strict=True):
         places, stop = np.arange(fits.shape[1]), start + length
         home, inside = pattern.home, slice(start, stop)
-        cost = _DISTANCE * np.abs(places - start) + np.zeros((len(targets), 1))
-        cost += _CUT * (begins[:, places] != home.begins[start])
-        cost += _CUT * (begins[:, places + length] != home.begins[stop])
-        cost += _INVISIBLE * np.abs(_sums(visible, length) - home.visible[inside].sum())
+        cost = _DISTANCE * np.abs(places - start) + np.zeros((len(free), 1))
+        cost += _CUT * (targets.begins[:, places] != home.begins[start])
+        cost += _CUT * (targets.begins[:, places + length] != home.begins[stop])
+        cost += _INVISIBLE * np.abs(_sums(targets.visible, length) - home.visible[inside].sum())
         for step in range(length):
             shifted = places + step
-            cost += _CLASS / length * (kinds[:, shifted] != home.kinds[start + step])
-            cost += _RARITY / length * np.abs(log_counts[:, shifted] - home.log_counts[start + step])
+            cost += _CLASS / length * (targets.kinds[:, shifted] != home.kinds[start + step])
+            cost += _RARITY / length * np.abs(targets.log_counts[:, shifted] - home.log_counts[start + step])
         cost[~fits | (places < floor[:, None])] = np.inf
         best = cost.argmin(axis=1)
         total += cost[rows, best]
         floor = best + length + 1
         placed += [best + step for step in range(length)]
-    marks = np.stack(placed, axis=1) if placed else np.empty((len(targets), 0), dtype=np.int64)
+    marks = np.stack(placed, axis=1) if placed else np.empty((len(free), 0), dtype=np.int64)
     return marks, total
 
 

@@ -39,7 +39,7 @@ def mark(examples: ScoredSet, threshold: float, seed: int) -> tuple[Passage, ...
     generator = np.random.Generator(np.random.PCG64(seed_of(seed, examples.rung)))
     if donors and takers:
         looks = [Look.of(example.passage) for example in examples.examples]
-        targets = [looks[taker] for taker in takers]
+        targets = Look.stacked([looks[taker] for taker in takers])
         carried = [carry(Pattern(marks[donor], looks[donor]), targets) for donor in donors]
         rounds = -(-len(takers) // len(donors))
         costs = np.stack([cost for _, cost in carried] * rounds)

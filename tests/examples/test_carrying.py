@@ -34,7 +34,7 @@ def moved(
     marks: tuple[int, ...], source: Look, target: Look, allowed: list[int] | None = None
 ) -> tuple[int, ...] | None:
     free = None if allowed is None else np.array([allowed], dtype=bool)
-    places, cost = carry(Pattern(marks, source), [target], free)
+    places, cost = carry(Pattern(marks, source), Look.stacked([target]), free)
     return tuple(places[0].tolist()) if np.isfinite(cost[0]) else None
 
 
@@ -116,7 +116,7 @@ def test_a_pattern_is_put_wherever_there_is_room(data: st.DataObject, length: in
 
 
 def test_many_passages_are_as_each_alone() -> None:
-    places, cost = carry(Pattern((1, 2), WALKING), [CATS, WALKING])
+    places, cost = carry(Pattern((1, 2), WALKING), Look.stacked([CATS, WALKING]))
     assert [tuple(row) for row in places.tolist()] == [moved((1, 2), WALKING, CATS), (1, 2)]
     assert cost[1] == 0 < cost[0]
 
