@@ -40,7 +40,7 @@ __all__ = [
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
-Rung = Literal["random", "same-token", "neighbour", "cooccurring", "zero-row", "same-row"]
+Rung = Literal["random", "same-token", "neighbour", "cooccurring", "semantic", "zero-row", "same-row"]
 Control = Literal["shuffled", "generic", "none"]
 
 
@@ -193,7 +193,8 @@ class ScoredSettings(Frozen):
 
     `minimum` is the fewest of each that make a score. The rung `random` needs a store of all the text that was read;
     `zero-row` (windows of the latent's rows in which it fires nowhere) and `same-row` (silent windows of rows in which
-    it fires) are for selected records, which have no quantiles either.
+    it fires) are for selected records, which have no quantiles either. `embedder` is the model whose embeddings the
+    rung `semantic` goes by.
     """
 
     activating: Count = 100
@@ -201,6 +202,7 @@ class ScoredSettings(Frozen):
     non_activating: Count = 100
     minimum: Count = 10
     rungs: tuple[Rung, ...] = ("random",)
+    embedder: str | None = None
 
     @property
     def headline(self) -> Rung:
@@ -213,6 +215,12 @@ class ScoredSettings(Frozen):
             raise ValueError("activating and non_activating have to be equal: one half of the examples fires")
         if self.activating % self.quantiles:
             raise ValueError(f"activating has to be a multiple of quantiles ({self.quantiles})")
+        return self
+
+    @model_validator(mode="after")
+    def _with_embedder(self) -> ScoredSettings:
+        if "semantic" in self.rungs and not self.embedder:
+            raise ValueError('the rung "semantic" needs an embedder, such as embedder = "local/path/of/an/embedder"')
         return self
 
     @field_validator("rungs")

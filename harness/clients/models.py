@@ -7,7 +7,8 @@ from typing import Any
 
 from harness.clients import connect
 from harness.clients.prices import Price, price_of
-from harness.clients.protocol import Capabilities, Client, Learner
+from harness.clients.protocol import Capabilities, Client, Embedder, Learner
+from harness.errors import TaskError
 
 __all__ = ["Models"]
 
@@ -37,6 +38,18 @@ class Models:
             self._bare[name] = connect(name, self._settings.get(name))
             self._clients[name] = self._wrap(self._bare[name])
         return self._clients[name]
+
+    def embedder(self, name: str) -> Embedder:
+        """The model as an embedder; nothing it does is kept or paid for.
+
+        Raises:
+            UserError: as `client`, or it is no embedder.
+        """
+        self.client(name)
+        bare = self._bare[name]
+        if not isinstance(bare, Embedder) or not bare.capabilities.embeddings:
+            raise TaskError(f"{name} is no embedder: name one such as local/path/of/a/sentence-transformers/model")
+        return bare
 
     def names(self) -> list[str]:
         """The names of those in use."""

@@ -13,6 +13,7 @@ from harness.examples.centred import Centring
 from harness.examples.chance import Chance
 from harness.examples.rungs import HARD, RUNGS, candidates, in_turns, random_silent, silent_rows, zero_rows
 from harness.examples.samplers import draw_from, quantile_labels, sample, stratified
+from harness.examples.semantic import open_index
 from harness.examples.splits import NO_SPLIT, SPLITS, grid_of, split_of
 from harness.examples.windows import (
     Runs,
@@ -251,15 +252,25 @@ class _Latent:
     def hard(self, rung: Rung, seen: Runs) -> NDArray[np.int64]:
         """Silent windows (starts) of a hard rung to score, none that shares a run with a shown or select one."""
         count, generator = self._settings.scored.non_activating, self._generator(f"silent:{rung}")
-        groups = [self._of_split(group, "scored") for group in candidates(self._coder, self._index, rung)]
+        if rung == "semantic":
+            # nearest first
+            places, generator = self._like(generator), None
+        else:
+            places = candidates(self._coder, self._index, rung)
+        groups = [self._of_split(group, "scored") for group in places]
         if self._centring is None:
             order = in_turns([self._silent_around(group) for group in groups], generator)
         else:
-            places = in_turns(groups, generator)
-            order = self._centring.silent(places.tolist(), self._firings, 2 * count)
+            order = self._centring.silent(in_turns(groups, generator).tolist(), self._firings, 2 * count)
         drawn, dropped = draw_from([order], count, lambda some: self._shares(some, seen))
         self.counts[f"scored_{rung.replace('-', '_')}_dropped"] = dropped
         return drawn
+
+    def _like(self, generator: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Positions amid the windows that mean most nearly what activating ones do, a group for each of these."""
+        index = open_index(self._coder.store, self._settings, self._seed)
+        window = self._settings.window
+        return [window * ids + window // 2 for ids in index.like(self._every, generator)]
 
     def mixed(self, active: NDArray[np.int64], silent: NDArray[np.int64], purpose: str) -> Chosen:
         """Activating windows (indices) and silent ones (starts) in one random order."""
@@ -316,7 +327,8 @@ class _Latent:
 
     def _silent_around(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """The windows (starts) of the grid that hold any of some positions and on which the latent is silent."""
-        ids = np.unique(positions // self._settings.window)
+        ids = positions // self._settings.window
+        ids = ids[np.sort(np.unique(ids, return_index=True)[1])]
         ids = ids[self._grid.split[ids] != NO_SPLIT]
         return self._settings.window * ids[~contained(ids, self._every)]
 

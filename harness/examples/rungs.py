@@ -29,7 +29,7 @@ __all__ = [
 RUNGS: Final[dict[str, tuple[Rung, ...]]] = {"all": ("random",), "selected": ("zero-row", "same-row")}
 # Rungs of windows that are like activating ones, for stores of all contexts. They are drawn when they are asked for,
 # after what is shown: asking for them changes nothing else.
-HARD: Final[tuple[Rung, ...]] = ("same-token", "neighbour", "cooccurring")
+HARD: Final[tuple[Rung, ...]] = ("same-token", "neighbour", "cooccurring", "semantic")
 
 
 def random_silent(
@@ -94,14 +94,15 @@ def candidates(coder: CoderReader, index: int, rung: Rung) -> list[NDArray[np.in
     return [coder.latent(other).positions for other in related.tolist()]
 
 
-def in_turns(groups: Sequence[NDArray[np.int64]], generator: np.random.Generator) -> NDArray[np.int64]:
-    """The distinct windows of all groups: one of each group, then the next of each, each group in random order.
+def in_turns(groups: Sequence[NDArray[np.int64]], generator: np.random.Generator | None = None) -> NDArray[np.int64]:
+    """The distinct windows of all groups: one of each group, then the next of each.
 
-    A window of several groups stands where it comes first.
+    Each group is taken in random order, as it stands where there is no generator. A window of several groups stands
+    where it comes first.
     """
     if not groups:
         return np.empty(0, dtype=np.int64)
-    shuffled = [generator.permutation(group) for group in groups]
+    shuffled = list(groups) if generator is None else [generator.permutation(group) for group in groups]
     rounds = np.concatenate([np.arange(len(group)) for group in shuffled])
     every = np.concatenate(shuffled)[np.argsort(rounds, kind="stable")]
     return every[np.sort(np.unique(every, return_index=True)[1])]

@@ -16,9 +16,9 @@ from harness.clients import Client, Limits, RunBudget, assemble, price_of
 from harness.clients.lag import watch_loop
 from harness.clients.models import Models
 from harness.errors import ClientError, RunStopped, Starved, StoreError, TaskError
-from harness.examples.rungs import prepare
 from harness.runs.conductor import Conductor
 from harness.runs.directory import JOURNAL, freeze, held
+from harness.runs.indexing import build_indexes, check_embedder
 from harness.runs.journal import Journal
 from harness.runs.probing import check_wants, probe
 from harness.runs.progress import Progress, Silent
@@ -102,9 +102,7 @@ async def conduct(
         await probed(plan, models, task, progress)
         coders = {coder.name: store.coder(coder.name) for coder in task.coder}
         latents = {name: choose(task, coder, limit) for name, coder in coders.items()}
-        for name, indexes in latents.items():
-            # minutes for thousands of latents of a wide coder
-            await anyio.to_thread.run_sync(prepare, coders[name], indexes, task.examples.scored.rungs)
+        await build_indexes(task, store, latents, models, progress)
         conductor = Conductor(task, plan, journal, coders, latents, progress, stop, retry_failed)
         record, changed = freeze(directory, journal, _record(task, store, plan, models, latents))
         for line in changed:
@@ -146,6 +144,7 @@ async def check(task: Task) -> None:
     """
     models = Models(task.model, lambda client: client)
     try:
+        check_embedder(task, models)
         plan = make_plan(task, models, "")
         check_wants(models, plan.wants, lambda _: None, task.source)
         _check_prices(task, models)

@@ -14,6 +14,7 @@ from harness.errors import RunEnding, RunStopped, TaskError
 from harness.examples.draw import LatentExamples, draw
 from harness.explainers.base import Explained
 from harness.runs.directory import JOURNAL, held
+from harness.runs.indexing import build_indexes
 from harness.runs.journal import Journal
 from harness.runs.progress import Progress
 from harness.runs.running import check, close, open_store, probed
@@ -93,6 +94,7 @@ async def attempt(
         stack.push_async_callback(close, models)
         plan = make_plan(task, models, store.id)
         await probed(plan, models, task, progress)
+        await build_indexes(task, store, {name: [latent]}, models, progress)
         examples = draw(reader, latent, task.examples, task.seed, min_examples=task.latents.min_examples)
         if isinstance(examples, Failure):
             return examples, []

@@ -105,7 +105,7 @@ def make_plan(task: Task, models: Models, store_id: str) -> Plan:
     scorers = {s.name: _scorer(s, models, task) for s in task.scorer}
     coders = [coder.name for coder in task.coder]
     explaining = [arm for coder in coders for arm in _explaining(task, explainers, store_id, coder)]
-    scoring = [arm for coder in coders for arm in _scoring(task, scorers, store_id, coder)]
+    scoring = [arm for coder in coders for arm in _scoring(task, scorers, models, store_id, coder)]
     return Plan(explainers, scorers, tuple(explaining), tuple(scoring))
 
 
@@ -176,7 +176,7 @@ def naming(where: str) -> Iterator[str]:
 def _drawing(task: Task, part: str) -> dict[str, Any]:
     """What decides the examples of a part (`shown` or `scored`): no rung changes another rung's examples."""
     examples = task.examples.model_dump(mode="json")
-    drawn = {key: value for key, value in examples[part].items() if key != "rungs"}
+    drawn = {key: value for key, value in examples[part].items() if key not in ("rungs", "embedder")}
     made = {"window": examples["window"], "split": examples["split"], part: drawn, "seed": task.seed}
     return made if examples["peak"] is None else made | {"peak": examples["peak"]}
 
@@ -198,12 +198,14 @@ def _explaining(task: Task, explainers: Mapping[str, Explainer], store_id: str, 
     return arms
 
 
-def _decides(task: Task, rung: Rung) -> list[dict[str, Any]]:
+def _decides(task: Task, rung: Rung, models: Models) -> list[Any]:
     """What decides the scored examples of a rung; those of hard rungs make way for what is shown."""
-    return [_drawing(task, part) for part in (("scored", "shown") if rung in HARD else ("scored",))]
+    parts: list[Any] = [_drawing(task, part) for part in (("scored", "shown") if rung in HARD else ("scored",))]
+    embedder = task.examples.scored.embedder
+    return [*parts, models.identity(embedder)] if rung == "semantic" and embedder else parts
 
 
-def _scoring(task: Task, scorers: Mapping[str, Scorer], store_id: str, coder: str) -> list[ScoreArm]:
+def _scoring(task: Task, scorers: Mapping[str, Scorer], models: Models, store_id: str, coder: str) -> list[ScoreArm]:
     return [
         ScoreArm(
             name,
@@ -211,7 +213,7 @@ def _scoring(task: Task, scorers: Mapping[str, Scorer], store_id: str, coder: st
             scorer.prompt,
             rung,
             coder,
-            digest([_VERSION, "score", dict(scorer.identity), rung, *_decides(task, rung), store_id, coder]),
+            digest([_VERSION, "score", dict(scorer.identity), rung, *_decides(task, rung, models), store_id, coder]),
         )
         for name, scorer in scorers.items()
         for rung in task.examples.scored.rungs

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from harness.examples import LatentExamples, draw, related
 from harness.examples.related import cooccurring, find_neighbours, nearest, neighbours
 from harness.examples.rungs import HARD, in_turns
+from harness.examples.semantic import build_index
 from harness.examples.token_places import token_places, top_tokens
 from harness.store import Store
 from harness.store.adding import add_rows
@@ -31,9 +34,16 @@ def made(build: Callable[..., Any]) -> Any:
     return build(contexts=300, rates=RATES, vocabulary=60, decoder=decoder.astype(np.float16))
 
 
+async def letters(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Embeds a text as how often it has each letter."""
+    return np.array([[text.count(chr(97 + k)) for k in range(26)] for text in texts], dtype=np.float32)
+
+
 def drawn(made: Any, index: int, *rungs: Rung, count: int = 50, shown: int = 40, seed: int = 0) -> LatentExamples:
-    scored = ScoredSettings(activating=count, non_activating=count, rungs=("random", *rungs))
+    scored = ScoredSettings(activating=count, non_activating=count, rungs=("random", *rungs), embedder="test/letters")
     settings = ExampleSettings(window=WINDOW, shown=ShownSettings(count=shown), scored=scored)
+    if "semantic" in rungs:
+        anyio.run(build_index, made.store, settings, seed, "letters", letters)
     found = draw(made.coder, index, settings, seed)
     assert isinstance(found, LatentExamples)
     return found
