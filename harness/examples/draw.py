@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from harness.examples.centred import Centring
 from harness.examples.chance import Chance
+from harness.examples.repeats import repeats_of
 from harness.examples.rungs import HARD, RUNGS, candidates, in_turns, random_silent, silent_rows, zero_rows
 from harness.examples.samplers import draw_from, quantile_labels, sample, stratified
 from harness.examples.semantic import open_index
@@ -20,7 +21,6 @@ from harness.examples.windows import (
     activating_windows,
     contained,
     dense_activations,
-    window_tokens,
 )
 from harness.store import CoderReader, Store
 from harness.task import ExampleSettings, Rung
@@ -137,7 +137,7 @@ def choose(
         latent.windows.starts[active[: max(pairs.values())]],
         *(silent[rung][:some] for rung, some in pairs.items()),
     ]
-    scored_runs = Runs(latent.tokens_of(np.concatenate(scored)))
+    scored_runs = latent.runs(np.concatenate(scored))
     shown = latent.shown(scored_runs)
     if not len(shown):
         return _too_few(
@@ -145,7 +145,7 @@ def choose(
         )
     select = latent.select(scored_runs)
     hard: list[Rung] = [rung for rung in settings.scored.rungs if rung in HARD]
-    seen = Runs(latent.tokens_of(np.concatenate([shown.starts, select.starts]))) if hard else scored_runs
+    seen = latent.runs(np.concatenate([shown.starts, select.starts])) if hard else scored_runs
     for rung in hard:
         silent[rung] = latent.hard(rung, seen)
         pairs[rung] = min(len(active), len(silent[rung]))
@@ -174,6 +174,7 @@ class _Latent:
         self._quantiles = 1 if self.selected else settings.scored.quantiles
         self._firings = coder.latent(index)
         self._observed = coder.observed(index)
+        self._repeats = repeats_of(coder.store)
         self._grid = grid_of(coder.store, settings.window, seed, settings.split)
         on_grid = activating_windows(self._firings, settings.window)
         self._every = on_grid.starts // settings.window
@@ -289,9 +290,9 @@ class _Latent:
             quantiles,
         )
 
-    def tokens_of(self, starts: NDArray[np.int64]) -> NDArray[np.uint32]:
-        """Token ids `[windows, positions]`."""
-        return window_tokens(self._coder.store, starts, self._grid.window)
+    def runs(self, starts: NDArray[np.int64]) -> Runs:
+        """The runs of tokens in windows that may be in others too."""
+        return Runs(self._tokens_of(starts[self._repeats.among(starts, self._grid.window)]))
 
     def _active(self, indices: NDArray[np.int64]) -> Chosen:
         some = self.windows.take(indices)
@@ -333,7 +334,14 @@ class _Latent:
         return self._settings.window * ids[~contained(ids, self._every)]
 
     def _shares(self, starts: NDArray[np.int64], runs: Runs) -> NDArray[np.bool_]:
-        return runs.in_windows(self.tokens_of(starts))
+        shared, may = np.zeros(len(starts), dtype=bool), self._repeats.among(starts, self._grid.window)
+        if len(may):
+            shared[may] = runs.in_windows(self._tokens_of(starts[may]))
+        return shared
+
+    def _tokens_of(self, starts: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Token ids `[windows, positions]`."""
+        return self._coder.store.window_tokens(starts, self._grid.window)
 
     def _pool(self, split: Split) -> NDArray[np.int64]:
         members = self._grid.members[split]

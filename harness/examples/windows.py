@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.store import Firings, Store
+from harness.store import Firings
 
 __all__ = [
     "RUN",
@@ -18,7 +18,6 @@ __all__ = [
     "contained",
     "dense_activations",
     "run_hashes",
-    "window_tokens",
 ]
 
 RUN: Final = 16
@@ -79,14 +78,6 @@ def dense_activations(
     return dense
 
 
-def window_tokens(store: Store, starts: NDArray[np.int64], length: int) -> NDArray[np.uint32]:
-    """The token ids of windows, uint32 `[windows, positions]`."""
-    ids, places = np.divmod(starts, length)
-    if not places.any():
-        return store.tokens.reshape(-1, length)[ids]
-    return store.tokens.reshape(-1)[starts[:, None] + np.arange(length)]
-
-
 def run_hashes(tokens: NDArray[np.uint32], run: int = RUN) -> NDArray[np.uint64]:
     """A 64-bit hash of every run of that many tokens, uint64 `[windows, positions - run + 1]`.
 
@@ -110,7 +101,7 @@ class Runs:
     """
 
     def __init__(self, tokens: NDArray[np.uint32]) -> None:
-        self._hashes = np.sort(run_hashes(tokens), axis=None)
+        self._hashes = np.sort(run_hashes(tokens), axis=None) if len(tokens) else np.empty(0, dtype=np.uint64)
         # whether any hash begins with these bits: nearly all others are told to be new without a search
         self._beginnings = np.zeros(1 << _BITS, dtype=bool)
         self._beginnings[self._hashes >> _REST] = True

@@ -147,15 +147,21 @@ class Store:
             counts += np.bincount(tokens[low : low + _STEP].reshape(-1), minlength=len(counts))
         return np.log(np.maximum(counts, 1))
 
+    def window_tokens(self, starts: NDArray[np.int64], window: int) -> NDArray[np.uint32]:
+        """The token ids of windows from some positions on, uint32 `[windows, positions]`; none crosses a context."""
+        ids, places = np.divmod(starts, window)
+        if not places.any():
+            return self.tokens.reshape(-1, window)[ids]
+        return self.tokens.reshape(-1)[starts[:, None] + np.arange(window)]
+
     def window_pieces(self, starts: NDArray[np.int64], window: int) -> list[tuple[str, ...]]:
         """The token strings of windows from some positions on, as `pieces` gives them, for many windows at once."""
-        tokens = self.tokens.reshape(-1)
-        own = tokens[starts[:, None] + np.arange(window)]
+        own = self.window_tokens(starts, window)
         texts = self.vocabulary.rows(own)
         # where bytes of a character stand in two tokens, only reading the context from before helps
+        last = self.tokens.reshape(-1)[np.maximum(starts - 1, 0)]
         split = self.vocabulary.has_partial(own)
-        before = tokens[np.maximum(starts - window, 0)[:, None] + np.arange(window)]
-        split |= (starts % self.context_length > 0) & self.vocabulary.has_partial(before)
+        split |= (starts % self.context_length > 0) & self.vocabulary.unsettled(last)
         for place in np.flatnonzero(split).tolist():
             context, start = divmod(int(starts[place]), self.context_length)
             texts[place] = self.pieces(context, start, start + window)

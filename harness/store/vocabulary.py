@@ -32,12 +32,15 @@ class Vocabulary:
     strings: tuple[str, ...]
     specials: tuple[int, ...] = ()
     _partial: NDArray[np.bool_] = field(init=False, repr=False)
+    _whole: NDArray[np.bool_] = field(init=False, repr=False)
     _some_partial: bool = field(init=False, repr=False)
     _table: NDArray[Any] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         partial = np.fromiter((_is_partial(text) for text in self.strings), dtype=bool, count=len(self.strings))
         object.__setattr__(self, "_partial", partial)
+        some = np.fromiter(map(bool, self.strings), dtype=bool, count=len(self.strings))
+        object.__setattr__(self, "_whole", some & ~partial)
         object.__setattr__(self, "_some_partial", bool(partial.any()))
         object.__setattr__(self, "_table", np.array(self.strings, dtype=object))
 
@@ -78,6 +81,15 @@ class Vocabulary:
         if not self._some_partial:
             return np.zeros(len(ids), dtype=bool)
         return np.logical_or.reduce(self._is_partial_at(ids.astype(np.int64)), axis=1)
+
+    def unsettled(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+        """Whether a character's bytes may wait after each token: it is bytes itself, or no text; bool, as `ids`."""
+        if not self._some_partial:
+            return np.zeros(ids.shape, dtype=bool)
+        wide = ids.astype(np.int64)
+        whole = (wide >= 0) & (wide < len(self.strings))
+        whole[whole] = self._whole[wide[whole]]
+        return ~whole
 
     def text(self, ids: ArrayLike) -> str:
         """The text of a sequence of token ids."""

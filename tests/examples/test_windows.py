@@ -16,7 +16,6 @@ from harness.examples.windows import (
     contained,
     dense_activations,
     run_hashes,
-    window_tokens,
 )
 from harness.store import Firings
 
@@ -47,7 +46,7 @@ def test_windows_are_those_of_a_loop(positions: set[int], length: int, seed: int
 def test_a_window_never_crosses_a_context(build: Any) -> None:
     made = build(contexts=6, context=64, rates=(0.5,))
     windows = activating_windows(made.coder.latent(0), 32)
-    tokens = window_tokens(made.store, windows.starts, 32)
+    tokens = made.store.window_tokens(windows.starts, 32)
     for first, row in zip(windows.starts.tolist(), tokens, strict=True):
         context, start = divmod(first, 64)
         assert row.tolist() == made.tokens[context, start : start + 32].tolist()
