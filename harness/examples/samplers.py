@@ -54,14 +54,14 @@ def stratified(
     Returns the order (indices into `labels`) and the round, from 0, of each item in that order. Items of one round
     are in random order.
     """
-    by_key = generator.random(len(labels)).argsort(kind="stable")
-    own = labels[by_key]
+    shuffled = generator.permutation(len(labels))
+    own = labels[shuffled]
     by_stratum = _stable(own)
     counts = np.bincount(own)
     rounds = np.empty(len(own), dtype=np.int64)
     rounds[by_stratum] = np.arange(len(own)) - (counts.cumsum() - counts).repeat(counts)
     order = _stable(rounds)
-    return by_key[order], rounds[order]
+    return shuffled[order], rounds[order]
 
 
 def _ascending(maxima: NDArray[np.float32]) -> NDArray[np.int64]:
