@@ -40,7 +40,7 @@ __all__ = [
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
-Rung = Literal["random", "same-token", "neighbour", "cooccurring", "semantic", "zero-row", "same-row"]
+Rung = Literal["random", "same-token", "neighbour", "cooccurring", "semantic", "misplaced", "zero-row", "same-row"]
 Control = Literal["shuffled", "generic", "none"]
 
 
@@ -194,7 +194,8 @@ class ScoredSettings(Frozen):
     `minimum` is the fewest of each that make a score. The rung `random` needs a store of all the text that was read;
     `zero-row` (windows of the latent's rows in which it fires nowhere) and `same-row` (silent windows of rows in which
     it fires) are for selected records, which have no quantiles either. `embedder` is the model whose embeddings the
-    rung `semantic` goes by.
+    rung `semantic` goes by. The windows of `misplaced` are all activating ones, half of them with wrong marks: it is
+    asked of scorers that show marks.
     """
 
     activating: Count = 100

@@ -127,7 +127,7 @@ class Example:
 
     @property
     def activating(self) -> bool:
-        """Whether the latent fires anywhere in the window."""
+        """Whether the latent fires anywhere in the window; on the rung `misplaced`, whether the marks are right."""
         return self.rung is None
 
 

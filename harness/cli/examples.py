@@ -168,7 +168,8 @@ def _kinds(
             continue
         if active and marks:
             some = _in_turns(some)
-        told = f"\n{title}, {'activating' if active else 'silent'}: {len(some)}"
+        kind = "activating" if active else "marked wrongly" if some[0][0].rung == "misplaced" else "silent"
+        told = f"\n{title}, {kind}: {len(some)}"
         if marks and active:
             told += _by_decile(some)
         yield Text(told + (f"; the first {count}:" if count < len(some) else ""), "bold")

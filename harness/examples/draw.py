@@ -57,8 +57,8 @@ class Chosen:
     """Windows as arrays.
 
     `starts` is int64 `[windows]`, the position of each one's first token; `activations` float32 `[windows, positions]`.
-    `active` says which windows the latent activates. Their quantiles are from 1, those of silent ones 0; where records
-    were selected, which has no quantiles, all are 0.
+    `active` says which windows the latent activates, or, of the rung `misplaced`, are marked rightly. Their quantiles
+    are from 1, those of the others 0; where records were selected, which has no quantiles, all are 0.
     """
 
     starts: NDArray[np.int64]
@@ -144,20 +144,24 @@ def choose(
             "no activating window is left to show: all share a run of tokens with a scored one or there are none"
         )
     select = latent.select(scored_runs)
-    hard: list[Rung] = [rung for rung in settings.scored.rungs if rung in HARD]
-    seen = latent.runs(np.concatenate([shown.starts, select.starts])) if hard else scored_runs
-    for rung in hard:
-        silent[rung] = latent.hard(rung, seen)
-        pairs[rung] = min(len(active), len(silent[rung]))
-        latent.counts[f"scored_{rung.replace('-', '_')}"] = pairs[rung]
+    seen = scored_runs
+    if any(rung in HARD for rung in settings.scored.rungs):
+        seen = latent.runs(np.concatenate([shown.starts, select.starts]))
+    drawn: dict[Rung, Chosen] = {}
+    for rung in settings.scored.rungs:
+        if rung == "misplaced":
+            drawn[rung] = latent.misplaced(seen)
+            continue
+        if rung in HARD:
+            silent[rung] = latent.hard(rung, seen)
+            pairs[rung] = min(len(active), len(silent[rung]))
+            latent.counts[f"scored_{rung.replace('-', '_')}"] = pairs[rung]
+        if rung in pairs:
+            drawn[rung] = latent.mixed(active[: pairs[rung]], silent[rung][: pairs[rung]], f"scored:{rung}")
     return Choice(
         shown,
         select,
-        {
-            rung: latent.mixed(active[: pairs[rung]], silent[rung][: pairs[rung]], f"scored:{rung}")
-            for rung in settings.scored.rungs
-            if pairs.get(rung, 0) >= least
-        },
+        {rung: chosen for rung, chosen in drawn.items() if len(chosen) >= 2 * least},
         float(coder.maximum[index]),
         None if latent.selected else latent.counts["activating_windows"] / max(latent.n_observed, 1),
         latent.counts,
@@ -272,6 +276,24 @@ class _Latent:
         index = open_index(self._coder.store, self._settings, self._seed)
         window = self._settings.window
         return [window * ids + window // 2 for ids in index.like(self._every, generator)]
+
+    def misplaced(self, seen: Runs) -> Chosen:
+        """Activating windows of the scored split, every second one to be marked wrongly, in random order.
+
+        Only those of which at most half the tokens activate, so that there is room for wrong marks; none that shares
+        a run with a shown or select one.
+        """
+        mine = np.flatnonzero(self._split == SPLITS.index("scored"))
+        order = mine[stratified(self._labels[mine], self._generator("scored:misplaced"))[0]]
+        order = order[2 * (self.windows.stop - self.windows.first)[order] <= self._grid.window]
+        wanted = 2 * self._settings.scored.activating
+        drawn, dropped = draw_from([order], wanted, lambda some: self._shares(self.windows.starts[some], seen))
+        drawn = drawn[: len(drawn) // 2 * 2]
+        self.counts |= {"scored_misplaced": len(drawn) // 2, "scored_misplaced_dropped": dropped}
+        # in turns over the quantiles, so both halves are of all strengths
+        places = self._generator("scored:misplaced:order").permutation(len(drawn))
+        some, rightly = self._active(drawn[places]), places % 2 == 0
+        return Chosen(some.starts, some.activations, rightly, np.where(rightly, some.quantiles, 0))
 
     def mixed(self, active: NDArray[np.int64], silent: NDArray[np.int64], purpose: str) -> Chosen:
         """Activating windows (indices) and silent ones (starts) in one random order."""

@@ -29,7 +29,7 @@ __all__ = [
 RUNGS: Final[dict[str, tuple[Rung, ...]]] = {"all": ("random",), "selected": ("zero-row", "same-row")}
 # Rungs of windows that are like activating ones, for stores of all contexts. They are drawn when they are asked for,
 # after what is shown: asking for them changes nothing else.
-HARD: Final[tuple[Rung, ...]] = ("same-token", "neighbour", "cooccurring", "semantic")
+HARD: Final[tuple[Rung, ...]] = ("same-token", "neighbour", "cooccurring", "semantic", "misplaced")
 
 
 def random_silent(

@@ -22,6 +22,7 @@ RUNG_NOTES = {
     "same-token": "windows with a token that the latent fires on most, on which it is silent here",
     "neighbour": "windows that fire one of the ten latents of nearest decoder direction",
     "semantic": "windows whose embeddings are nearest to those of activating windows",
+    "misplaced": "activating windows with marks on tokens that do not activate",
     "cooccurring": "windows that fire one of the ten latents that fire on the same tokens most",
     "zero-row": "windows of those of the latent's records in which it fires nowhere",
     "same-row": "silent windows of records in which the latent fires elsewhere",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from harness import registry
 from harness.clients.models import Models
 from harness.clients.wants import Want
-from harness.errors import UserError
+from harness.errors import TaskError, UserError
 from harness.examples.rungs import HARD
 from harness.explainers.base import Explainer
 from harness.scorers.base import Scorer
@@ -103,6 +103,7 @@ def make_plan(task: Task, models: Models, store_id: str) -> Plan:
     """
     explainers = {s.name: _explainer(s, models, task) for s in task.explainer}
     scorers = {s.name: _scorer(s, models, task) for s in task.scorer}
+    _check_rungs(task, scorers)
     coders = [coder.name for coder in task.coder]
     explaining = [arm for coder in coders for arm in _explaining(task, explainers, store_id, coder)]
     scoring = [arm for coder in coders for arm in _scoring(task, scorers, models, store_id, coder)]
@@ -217,4 +218,18 @@ def _scoring(task: Task, scorers: Mapping[str, Scorer], models: Models, store_id
         )
         for name, scorer in scorers.items()
         for rung in task.examples.scored.rungs
+        if _asked(scorer, rung)
     ]
+
+
+def _asked(scorer: Scorer, rung: Rung) -> bool:
+    return rung != "misplaced" or getattr(scorer, "marks", False)
+
+
+def _check_rungs(task: Task, scorers: Mapping[str, Scorer]) -> None:
+    for rung in task.examples.scored.rungs:
+        if not any(_asked(scorer, rung) for scorer in scorers.values()):
+            raise TaskError(
+                f'{task.source}: examples.scored.rungs: "{rung}" is asked of scorers that show marks, and there is '
+                'none: add a [[scorer]] of kind "fuzzing"'
+            )

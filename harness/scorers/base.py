@@ -32,7 +32,8 @@ class Scorer(Protocol):
     `Settings` validates the keys of the `[[scorer]]` table beyond `name` and `kind`. `models` are the names of the
     models asked, `prompt` the variant's name, `identity` a JSON-able value of all that decides the verdicts beside
     explanation and examples. One that wants more of a model than text says so in `wants`, a tuple of
-    `harness.clients.wants.Want`.
+    `harness.clients.wants.Want`. One that shows the latent's tokens marked has `marks`, true: only such are asked on
+    the rung `misplaced`.
     """
 
     Settings: ClassVar[type[BaseModel]]

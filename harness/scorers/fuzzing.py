@@ -28,6 +28,9 @@ class Fuzzing:
 
         threshold: Annotated[float, Field(gt=0, le=1)] = 0.3
 
+    # the rung `misplaced` is for scorers that show marks
+    marks = True
+
     def __init__(self, settings: Fuzzing.Settings, models: Models, base: Path) -> None:
         self._judge = Judge("fuzz", settings, models, base)
         self._threshold = settings.threshold

@@ -23,8 +23,8 @@ FAILURES: tuple[FailureStatus, ...] = get_args(FailureStatus)
 class Verdicts:
     """Verdicts by column, all `[examples]`.
 
-    `context` and `start` say which window, `truth` whether the latent fires there, `quantile` 1 to 10 or 0 where it
-    does not fire. `label` is 0 or 1, -1 where there is no verdict; `probability` of 1 in [0, 1], NaN where it is
+    `context` and `start` say which window, `truth` whether 1 is right, `quantile` 1 to 10 or 0 where it
+    is not. `label` is 0 or 1, -1 where there is no verdict; `probability` of 1 in [0, 1], NaN where it is
     not known. `failure` says why there is no verdict: 0 is none, n is `FAILURES[n - 1]`.
     """
 

@@ -64,7 +64,7 @@ def fires(made: Any, index: int) -> set[int]:
     return set((np.flatnonzero(made.activations[:, index]) // WINDOW).tolist())
 
 
-@pytest.mark.parametrize("rung", HARD)
+@pytest.mark.parametrize("rung", sorted(set(HARD) - {"misplaced"}))
 @pytest.mark.parametrize("index", [0, 1])
 def test_hard_negatives_are_distinct_silent_windows_of_the_scored_split(made: Any, rung: Rung, index: int) -> None:
     found = drawn(made, index, rung)

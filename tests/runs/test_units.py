@@ -41,6 +41,19 @@ def test_arms_are_the_explainers_their_shuffles_and_the_constant_controls(plan: 
     assert len(found.control_arms("words")) == 4
 
 
+def test_misplaced_marks_are_asked_of_scorers_that_show_marks(plan: Callable[..., Plan]) -> None:
+    fuzzing = {**JUDGE, "name": "fuzzing", "kind": "fuzzing"}
+    rungs = ('examples.scored.rungs=["random", "misplaced"]',)
+    found = plan(scorer=[JUDGE, fuzzing], overrides=rungs)
+    assert [(arm.scorer, arm.rung) for arm in found.score_arms] == [
+        ("detection", "random"),
+        ("fuzzing", "random"),
+        ("fuzzing", "misplaced"),
+    ]
+    with pytest.raises(TaskError, match='rungs: "misplaced" is asked of scorers that show marks, and there is none'):
+        plan(scorer=[JUDGE], overrides=rungs)
+
+
 def test_equal_tasks_have_equal_arms(plan: Callable[..., Plan]) -> None:
     assert _digests(plan()) == _digests(plan())
 
