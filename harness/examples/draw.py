@@ -278,7 +278,7 @@ class _Latent:
         return [window * ids + window // 2 for ids in index.like(self._every, generator)]
 
     def misplaced(self, seen: Runs) -> Chosen:
-        """Activating windows of the scored split, every second one to be marked wrongly, in random order.
+        """Activating windows of the scored split, half of each quantile to be marked wrongly, in random order.
 
         Only those of which at most half the tokens activate, so that there is room for wrong marks; none that shares
         a run with a shown or select one.
@@ -288,9 +288,10 @@ class _Latent:
         order = order[2 * (self.windows.stop - self.windows.first)[order] <= self._grid.window]
         wanted = 2 * self._settings.scored.activating
         drawn, dropped = draw_from([order], wanted, lambda some: self._shares(self.windows.starts[some], seen))
+        # quantile by quantile every second one, in random order within each: both halves are of all strengths
         drawn = drawn[: len(drawn) // 2 * 2]
+        drawn = drawn[self._labels[drawn].argsort(kind="stable")]
         self.counts |= {"scored_misplaced": len(drawn) // 2, "scored_misplaced_dropped": dropped}
-        # in turns over the quantiles, so both halves are of all strengths
         places = self._generator("scored:misplaced:order").permutation(len(drawn))
         some, rightly = self._active(drawn[places]), places % 2 == 0
         return Chosen(some.starts, some.activations, rightly, np.where(rightly, some.quantiles, 0))

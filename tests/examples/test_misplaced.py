@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,8 @@ def test_all_windows_activate_and_half_are_marked_wrongly(build: Callable[..., A
             assert passage.marks
             assert not dense[list(passage.marks)].any()
             assert (example.quantile, example.rung) == (None, "misplaced")
+    # half of each decile is right
+    assert Counter(example.quantile for example in scored.examples) == {None: 50} | dict.fromkeys(range(1, 11), 5)
     # each pattern of a right one is that of a wrong one
     sizes = [
         sorted(len(p.marks) for p, own in zip(passages, right, strict=True) if own is side) for side in (True, False)
