@@ -133,10 +133,15 @@ class Example:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredSet:
-    """The examples a scorer is asked about for one rung, one half activating, in their seeded order."""
+    """The examples a scorer is asked about for one rung, one half activating, in their seeded order.
+
+    `latent` is whose they are, `maximum` its largest activation in the store.
+    """
 
     rung: str
     examples: tuple[Example, ...]
+    latent: Latent | None = None
+    maximum: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

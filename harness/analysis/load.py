@@ -13,7 +13,17 @@ from harness.errors import RunError
 from harness.runs.conductor import explanation_of
 from harness.runs.directory import JOURNAL
 from harness.runs.journal import Journal, TaskRecord, Unit
-from harness.runs.units import ExplanationArm, ScoreArm, constant, explanation_key, score_key, shuffled_key
+from harness.runs.units import (
+    CONSTANT,
+    NO_EXPLANATION,
+    ExplanationArm,
+    ScoreArm,
+    constant,
+    explanation_key,
+    judges,
+    score_key,
+    shuffled_key,
+)
 from harness.scorers.verdicts import FAILURES, Verdicts
 from harness.store import Store
 from harness.values import Explanation, Failure
@@ -137,13 +147,23 @@ class Run:
         """
         return Store.open(Path(self.record["store"]["path"]))
 
+    def metric_of(self, scorer: str) -> str:
+        """The figure that a scorer is shown by: the primary one where it has it, else its own."""
+        arms = [arm for arm in self.scoring if arm.scorer == scorer]
+        wanted, own = self.ranking["metric"], next(arm.metric for arm in arms)
+        if scorer == self.ranking["scorer"] or own == wanted:
+            return wanted
+        units = (unit for arm in arms for unit in self.journal.units(arm.digest) if unit.status == "ok")
+        found = next((unit.result["metrics"] for unit in units if unit.result["metrics"]), {})
+        return wanted if found.get(wanted) is not None else own
+
     def explanation_units(self) -> Iterator[tuple[ExplanationArm, int, Unit | None]]:
         """Arm, latent and unit of what is done; the unit is None for controls whose words are constant."""
         for arm in self.arms:
             units = {unit.key: unit for unit in self.journal.units(arm.digest)}
             cycle = self.latents[arm.coder]
             for at, latent in enumerate(cycle):
-                if arm.control in ("none", "generic"):
+                if arm.control in CONSTANT:
                     yield arm, latent, None
                     continue
                 following = cycle[(at + 1) % len(cycle)]
@@ -157,7 +177,7 @@ class Run:
         for arm, latent, unit in self.explanation_units():
             explanation = constant(arm.control) if unit is None else explanation_of(unit)
             for scoring in self.scoring:
-                if scoring.coder != arm.coder:
+                if not judges(scoring, arm):
                     continue
                 if isinstance(explanation, Failure):
                     yield ScoreRow(arm, scoring, latent, explanation.status, explanation.message, None)
@@ -177,6 +197,8 @@ class Run:
         """The rows of `explanations` as dictionaries."""
         rows = []
         for arm, latent, unit in self.explanation_units():
+            if arm.control == NO_EXPLANATION:
+                continue
             answer = constant(arm.control) if unit is None else explanation_of(unit)
             failed = isinstance(answer, Failure)
             rows.append(

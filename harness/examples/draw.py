@@ -104,12 +104,15 @@ def draw(
     choice = choose(coder, index, settings, seed, min_examples=min_examples)
     if isinstance(choice, Failure):
         return choice
-    store, window = coder.store, settings.window
+    store, window, latent = coder.store, settings.window, Latent(coder.name, index)
     return LatentExamples(
-        Latent(coder.name, index),
+        latent,
         _examples(store, choice.shown, window, None),
         _examples(store, choice.select, window, RUNGS[store.manifest.frame.sampling][0]),
-        tuple(ScoredSet(rung, _examples(store, chosen, window, rung)) for rung, chosen in choice.scored.items()),
+        tuple(
+            ScoredSet(rung, _examples(store, chosen, window, rung), latent, choice.maximum)
+            for rung, chosen in choice.scored.items()
+        ),
         choice.maximum,
         choice.base_rate,
         choice.counts,

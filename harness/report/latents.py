@@ -6,8 +6,6 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-
 from harness import metrics
 from harness.analysis.load import ScoreRow
 from harness.examples.draw import LatentExamples, draw
@@ -137,10 +135,9 @@ def _status(row: ScoreRow) -> Status:
 
 
 def _own_interval(verdicts: Verdicts, metric: str, seed: int) -> tuple[float, float] | None:
-    labels = np.where(verdicts.answered, verdicts.label, np.nan)
-    known = verdicts.probability.astype(np.float64)
-    probabilities = known if np.isfinite(known[verdicts.answered]).all() else None
-    found = metrics.own_interval(verdicts.truth, labels, probabilities, metric=metric, draws=DRAWS, seed=seed)
+    found = metrics.own_interval(
+        verdicts.truth, verdicts.labels, verdicts.scores, metric=metric, draws=DRAWS, seed=seed
+    )
     return None if found is None else (found.low, found.high)
 
 
@@ -172,6 +169,8 @@ def _by_window(rows: Iterable[ScoreRow]) -> defaultdict[tuple[int, int], list[Ve
             v.failure.tolist(),
             strict=True,
         ):
+            if label < 0 and not failure:
+                continue
             found[context, start].append(
                 VerdictLine(
                     arm_of(row.arm),

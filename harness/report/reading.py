@@ -9,7 +9,6 @@ from harness import metrics
 from harness.analysis.load import Run, ScoreRow
 from harness.errors import StoreError
 from harness.report.data import Arm, ScorerLine
-from harness.report.numbers import is_number
 from harness.runs.journal import Unit
 from harness.runs.units import ExplanationArm
 from harness.store import Store
@@ -74,10 +73,7 @@ class Reading:
         return tuple(self._scorer(name) for name in names)
 
     def _scorer(self, name: str) -> ScorerLine:
-        """A scorer by the primary metric, or the first other one that it has."""
-        own = self.frame[(self.frame["scorer"] == name) & (self.frame["status"] == "ok")]["metrics"].tolist()
-        preferred = dict.fromkeys((self.task.ranking.metric, *metrics.CHANCE))
-        metric = next((m for m in preferred if any(is_number(found.get(m)) for found in own)), self.task.ranking.metric)
+        metric = self.run.metric_of(name)
         return ScorerLine(name, metric, metrics.CHANCE.get(metric, 0.0))
 
     @cached_property

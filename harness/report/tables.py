@@ -104,7 +104,7 @@ def _text(value: Any) -> str | None:
 def _points(verdicts: Sequence[Verdicts], seed: int) -> Iterator[CurvePoint]:
     """Shares of right verdicts, latent by latent, at each quantile and on silent windows."""
     for quantile in sorted({int(q) for v in verdicts for q in v.quantile}):
-        chosen = [(v, (v.quantile == quantile) & v.answered) for v in verdicts]
+        chosen = [(v, (v.quantile == quantile) & (v.label >= 0)) for v in verdicts]
         right = [(v.label == v.truth)[which] for v, which in chosen if which.any()]
         if right:
             shares = np.array([found.mean() for found in right])

@@ -17,6 +17,7 @@ from harness.runs.journal import Journal, Unit
 from harness.runs.progress import Progress
 from harness.runs.stop import Stop
 from harness.runs.units import (
+    CONSTANT,
     ExplanationArm,
     Plan,
     ScoreArm,
@@ -109,7 +110,7 @@ class Conductor:
         explanation = await self._explanation(arm, latent, examples, count=True)
         if isinstance(explanation, Failure):
             return
-        scoring = self.plan.scoring(latent.coder)
+        scoring = self.plan.scoring(arm)
         await _together([functools.partial(self._score, s, latent, explanation, examples) for s in scoring])
 
     # explanations
@@ -117,7 +118,7 @@ class Conductor:
     async def _explanation(
         self, arm: ExplanationArm, latent: Latent, examples: Callable[[], _Drawn], *, count: bool
     ) -> Explanation | Failure | None:
-        if arm.control in ("none", "generic"):
+        if arm.control in CONSTANT:
             return constant(arm.control)
         if arm.control == "shuffled":
             key = shuffled_key(arm, latent.index, self._following(latent, 1).index)

@@ -24,7 +24,7 @@ from harness.runs.probing import check_wants, probe
 from harness.runs.progress import Progress, Silent
 from harness.runs.selection import check_sampling, choose
 from harness.runs.stop import Stop
-from harness.runs.units import Plan, make_plan, naming
+from harness.runs.units import CONSTANT, Plan, make_plan, naming
 from harness.store import Store
 from harness.subject.collect import collect, read_figures, store_config
 from harness.subject.worker import Caller, worker
@@ -269,8 +269,8 @@ def _descriptions(plan: Plan) -> dict[str, dict[str, Any]]:
 def _units(plan: Plan, latents: Mapping[str, list[int]]) -> int:
     """How many units there are if everything can be explained."""
     per_latent = {
-        coder: sum(arm.control not in ("none", "generic") for arm in plan.explanation_arms if arm.coder == coder)
-        + sum(arm.coder == coder for arm in plan.explanation_arms) * len(plan.scoring(coder))
+        coder: sum(arm.control not in CONSTANT for arm in plan.explanation_arms if arm.coder == coder)
+        + sum(len(plan.scoring(arm)) for arm in plan.explanation_arms if arm.coder == coder)
         for coder in latents
     }
     return sum(per_latent[coder] * len(chosen) for coder, chosen in latents.items())

@@ -114,9 +114,9 @@ async def _attempt(task: Task, plan: Plan, name: str, examples: LatentExamples, 
         return made
     judged = [
         await _judge(task, plan, arm.scorer, scored_set, explained.explanation, examples, seen)
-        for arm in plan.scoring(latent.coder)
+        for arm in plan.score_arms
         for scored_set in examples.scored
-        if scored_set.rung == arm.rung
+        if arm.coder == latent.coder and scored_set.rung == arm.rung
     ]
     return replace(made, judged=tuple(judged))
 

@@ -22,13 +22,16 @@ from harness.validation import validated
 from harness.values import Explanation, Latent, digest, seed_of
 
 __all__ = [
+    "CONSTANT",
     "GENERIC",
+    "NO_EXPLANATION",
     "ExplanationArm",
     "Plan",
     "ScoreArm",
     "constant",
     "explain_seed",
     "explanation_key",
+    "judges",
     "latent_order",
     "make_plan",
     "naming",
@@ -40,6 +43,10 @@ __all__ = [
 # raised when the same task would give other results than before
 _VERSION = 3
 
+# what stands in the place of an explanation where scorers judge none
+NO_EXPLANATION = "latent"
+# controls whose words are the same for every latent
+CONSTANT = ("none", "generic", NO_EXPLANATION)
 GENERIC = Explanation("Various unrelated words and phrases in ordinary text.")
 
 
@@ -55,7 +62,7 @@ class ExplanationArm:
 
 @dataclass(frozen=True, slots=True)
 class ScoreArm:
-    """One scorer on one rung of one coder."""
+    """One scorer on one rung of one coder; `metric` is what it is ranked by, `blind` ones judge no explanation."""
 
     scorer: str
     model: str | None
@@ -63,6 +70,8 @@ class ScoreArm:
     rung: str
     coder: str
     digest: str
+    metric: str = "balanced_accuracy"
+    blind: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,9 +97,9 @@ class Plan:
         """The controls on a coder."""
         return tuple(arm for arm in self.explanation_arms if arm.coder == coder and arm.control is not None)
 
-    def scoring(self, coder: str) -> tuple[ScoreArm, ...]:
-        """The scorers' arms on a coder."""
-        return tuple(arm for arm in self.score_arms if arm.coder == coder)
+    def scoring(self, arm: ExplanationArm) -> tuple[ScoreArm, ...]:
+        """The scorers' arms that an explainer or control is scored by."""
+        return tuple(score for score in self.score_arms if judges(score, arm))
 
 
 def make_plan(task: Task, models: Models, store_id: str) -> Plan:
@@ -105,8 +114,11 @@ def make_plan(task: Task, models: Models, store_id: str) -> Plan:
     scorers = {s.name: _scorer(s, models, task) for s in task.scorer}
     _check_rungs(task, scorers)
     coders = [coder.name for coder in task.coder]
-    explaining = [arm for coder in coders for arm in _explaining(task, explainers, store_id, coder)]
     scoring = [arm for coder in coders for arm in _scoring(task, scorers, models, store_id, coder)]
+    explaining = [arm for coder in coders for arm in _explaining(task, explainers, store_id, coder)]
+    if any(arm.blind for arm in scoring):
+        beside = digest([_VERSION, NO_EXPLANATION])
+        explaining += [ExplanationArm(None, NO_EXPLANATION, coder, beside) for coder in coders]
     return Plan(explainers, scorers, tuple(explaining), tuple(scoring))
 
 
@@ -147,8 +159,13 @@ def score_seed(seed: int, latent: Latent, rung: str) -> int:
 
 
 def constant(control: str | None) -> Explanation | None:
-    """The explanation of a control whose words are the same for every latent: `generic`, or None for `none`."""
+    """The explanation of a control whose words are the same for every latent: `generic`, or None for the others."""
     return GENERIC if control == "generic" else None
+
+
+def judges(score: ScoreArm, arm: ExplanationArm) -> bool:
+    """Whether a scorer's arm judges an explainer or control: blind ones stand beside no explanation at all."""
+    return score.coder == arm.coder and score.blind == (arm.control == NO_EXPLANATION)
 
 
 def _explainer(settings: ExplainerSettings, models: Models, task: Task) -> Explainer:
@@ -215,21 +232,19 @@ def _scoring(task: Task, scorers: Mapping[str, Scorer], models: Models, store_id
             rung,
             coder,
             digest([_VERSION, "score", dict(scorer.identity), rung, *_decides(task, rung, models), store_id, coder]),
+            scorer.metric,
+            scorer.blind,
         )
         for name, scorer in scorers.items()
         for rung in task.examples.scored.rungs
-        if _asked(scorer, rung)
+        if scorer.takes(rung)
     ]
-
-
-def _asked(scorer: Scorer, rung: Rung) -> bool:
-    return rung != "misplaced" or getattr(scorer, "marks", False)
 
 
 def _check_rungs(task: Task, scorers: Mapping[str, Scorer]) -> None:
     for rung in task.examples.scored.rungs:
-        if not any(_asked(scorer, rung) for scorer in scorers.values()):
+        if not any(scorer.takes(rung) for scorer in scorers.values()):
             raise TaskError(
-                f'{task.source}: examples.scored.rungs: "{rung}" is asked of scorers that show marks, and there is '
-                'none: add a [[scorer]] of kind "fuzzing"'
+                f'{task.source}: examples.scored.rungs: no scorer is asked on "{rung}": add one that is, such as a '
+                '[[scorer]] of kind "fuzzing"'
             )

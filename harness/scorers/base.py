@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel
 
 from harness.clients.models import Models
+from harness.clients.wants import Want
 from harness.scorers.verdicts import Verdicts
 from harness.values import Explanation, ScoredSet, Usage
 
@@ -31,18 +32,28 @@ class Scorer(Protocol):
 
     `Settings` validates the keys of the `[[scorer]]` table beyond `name` and `kind`. `models` are the names of the
     models asked, `prompt` the variant's name, `identity` a JSON-able value of all that decides the verdicts beside
-    explanation and examples. One that wants more of a model than text says so in `wants`, a tuple of
-    `harness.clients.wants.Want`. One that shows the latent's tokens marked has `marks`, true: only such are asked on
-    the rung `misplaced`.
+    explanation and examples. What a kind does not say itself holds for it if it inherits from this class:
+
+    - `metric`: the figure that it is ranked by, a key of `harness.metrics.CHANCE`;
+    - `wants`: what it wants of a model beyond text;
+    - `blind`: true where no explanation is judged, so that a latent has one score, whatever its explanations;
+    - `takes`: on which rungs it is asked.
     """
 
     Settings: ClassVar[type[BaseModel]]
     models: tuple[str, ...]
     prompt: str
     identity: Mapping[str, Any]
+    metric: str = "balanced_accuracy"
+    wants: tuple[Want, ...] = ()
+    blind: bool = False
 
     def __init__(self, settings: Any, models: Models, base: Path) -> None: ...
 
     async def score(self, explanation: Explanation | None, examples: ScoredSet, seed: int) -> Scored:
         """Judge one explanation on one rung's examples; None is an explanation withheld (the control `none`)."""
         ...
+
+    def takes(self, rung: str) -> bool:
+        """Whether it is asked on a rung; by default on all but `misplaced`, which is for those that show marks."""
+        return rung != "misplaced"

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from harness.clients.models import Models
 from harness.questions.kinds import Detect
-from harness.scorers.base import Scored
+from harness.scorers.base import Scored, Scorer
 from harness.scorers.judging import Judge, JudgeSettings
 from harness.values import Explanation, ScoredSet
 
 __all__ = ["Detection"]
 
 
-class Detection:
+class Detection(Scorer):
     """Shows plain passages and asks which of them activate the latent."""
 
     Settings = JudgeSettings

@@ -10,14 +10,14 @@ from pydantic import Field
 from harness.clients.models import Models
 from harness.examples.marks import mark
 from harness.questions.kinds import Fuzz
-from harness.scorers.base import Scored
+from harness.scorers.base import Scored, Scorer
 from harness.scorers.judging import Judge, JudgeSettings
 from harness.values import Explanation, ScoredSet
 
 __all__ = ["Fuzzing"]
 
 
-class Fuzzing:
+class Fuzzing(Scorer):
     """Shows passages with marked tokens, right ones or copied patterns, and asks where all marks are right."""
 
     class Settings(JudgeSettings):
@@ -27,9 +27,6 @@ class Fuzzing:
         """
 
         threshold: Annotated[float, Field(gt=0, le=1)] = 0.3
-
-    # the rung `misplaced` is for scorers that show marks
-    marks = True
 
     def __init__(self, settings: Fuzzing.Settings, models: Models, base: Path) -> None:
         self._judge = Judge("fuzz", settings, models, base)
@@ -45,3 +42,7 @@ class Fuzzing:
         """Judge one explanation on one rung's examples."""
         passages = mark(examples, self._threshold, seed)
         return await self._judge.judge(explanation, examples.examples, passages, Fuzz, seed)
+
+    def takes(self, rung: str) -> bool:  # noqa: ARG002 - the same for every rung
+        """Whether it is asked on a rung: it shows marks, so on all."""
+        return True

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness import metrics
@@ -105,10 +104,8 @@ def _wants(question: str, settings: JudgeSettings, *, asked: bool) -> tuple[Want
 
 def figures(verdicts: Verdicts) -> dict[str, Any]:
     """The figures of verdicts, from those that are there; what is undefined is None."""
-    probabilities = verdicts.probability.astype(np.float64)
-    labels = np.where(verdicts.answered, verdicts.label, np.nan)
-    known = probabilities if np.isfinite(probabilities[verdicts.answered]).all() else None
-    return metrics.classification(verdicts.truth.astype(bool), labels, known, verdicts.quantile).as_dict()
+    truth = verdicts.truth.astype(bool)
+    return metrics.classification(truth, verdicts.labels, verdicts.scores, verdicts.quantile).as_dict()
 
 
 def _verdicts(examples: Sequence[Example], batches: list[tuple[Passage, ...]], answers: list[Asked]) -> Verdicts:

@@ -6,7 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,15 @@ FAILURES: tuple[FailureStatus, ...] = get_args(FailureStatus)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdicts:
-    """Verdicts by column, all `[examples]`.
+    """Verdicts by column, `[examples]` where nothing else is said.
 
     `context` and `start` say which window, `truth` whether 1 is right, `quantile` 1 to 10 or 0 where it
-    is not. `label` is 0 or 1, -1 where there is no verdict; `probability` of 1 in [0, 1], NaN where it is
+    is not. `label` is 0 or 1, -1 where none was given; `probability` of 1 in [0, 1], NaN where it is
     not known. `failure` says why there is no verdict: 0 is none, n is `FAILURES[n - 1]`.
+
+    `value` is a number that orders examples, higher for those that fit better, NaN where there is none. `predicted` and
+    `actual` are strengths `[examples, positions]`, 0 to 10, NaN where there is none; of no positions where strengths
+    were not asked for.
     """
 
     context: NDArray[np.uint32]
@@ -35,25 +39,36 @@ class Verdicts:
     label: NDArray[np.int8]
     probability: NDArray[np.float32]
     failure: NDArray[np.uint8]
+    value: NDArray[np.float32]
+    predicted: NDArray[np.float16]
+    actual: NDArray[np.float16]
 
     @classmethod
     def of(
         cls,
         examples: Sequence[Example],
-        labels: Sequence[int],
-        probabilities: Sequence[float | None],
-        failures: Sequence[FailureStatus | None],
+        labels: Sequence[int] | None = None,
+        probabilities: Sequence[float | None] | None = None,
+        failures: Sequence[FailureStatus | None] | None = None,
+        *,
+        values: Sequence[float] | NDArray[np.floating] | None = None,
+        predicted: NDArray[np.floating] | None = None,
+        actual: NDArray[np.floating] | None = None,
     ) -> Verdicts:
-        """Verdicts on examples, in their order; a label of -1 goes with a failure."""
+        """Verdicts on examples, in their order; what is left out was not given."""
+        count, nothing = len(examples), np.empty((len(examples), 0))
         places = [example.passage.place for example in examples]
         return cls(
             np.array([place.context if place else 0 for place in places], np.uint32),
             np.array([place.start if place else 0 for place in places], np.uint16),
             np.array([example.activating for example in examples], np.uint8),
             np.array([example.quantile or 0 for example in examples], np.uint8),
-            np.array(labels, np.int8),
-            np.array([np.nan if p is None else p for p in probabilities], np.float32),
-            np.array([0 if f is None else FAILURES.index(f) + 1 for f in failures], np.uint8),
+            np.array([-1] * count if labels is None else labels, np.int8),
+            np.array([np.nan if p is None else p for p in probabilities or [None] * count], np.float32),
+            np.array([0 if f is None else FAILURES.index(f) + 1 for f in failures or [None] * count], np.uint8),
+            np.array([np.nan] * count if values is None else values, np.float32),
+            np.array(nothing if predicted is None else predicted, np.float16),
+            np.array(nothing if actual is None else actual, np.float16),
         )
 
     def __len__(self) -> int:
@@ -62,27 +77,50 @@ class Verdicts:
     @property
     def answered(self) -> NDArray[np.bool_]:
         """Which examples have a verdict."""
-        return self.label >= 0
+        return self.failure == 0
+
+    @property
+    def labels(self) -> NDArray[np.float64]:
+        """The labels, `[examples]`, NaN where there is none."""
+        return np.where(self.label < 0, np.nan, self.label).astype(np.float64)
+
+    @property
+    def scores(self) -> NDArray[np.float64] | None:
+        """What orders the examples, `[examples]`: values or probabilities; None unless every verdict has one."""
+        for column in (self.value, self.probability):
+            if self.answered.any() and np.isfinite(column[self.answered]).all():
+                return column.astype(np.float64)
+        return None
 
     def failures(self) -> Counter[FailureStatus]:
         """How many verdicts are missing, by reason."""
         return Counter(FAILURES[code - 1] for code in self.failure.tolist() if code)
 
     def pack(self) -> bytes:
-        """All columns as one compressed array."""
-        return zlib.compress(b"".join([np.uint32(len(self)).tobytes(), *(c.tobytes() for c in self._columns())]))
+        """All columns as one compressed array; values and strengths only where there are any."""
+        parts = [np.uint32(len(self)).tobytes(), *(column.tobytes() for column in self._columns())]
+        positions = self.predicted.shape[1]
+        if positions or np.isfinite(self.value).any():
+            parts += [np.uint32(positions).tobytes(), self.value.tobytes()]
+            parts += [strengths.tobytes() for strengths in (self.predicted, self.actual)]
+        return zlib.compress(b"".join(parts))
 
     @classmethod
     def unpack(cls, blob: bytes) -> Verdicts:
         """What `pack` gave."""
         data = zlib.decompress(blob)
         count = int(np.frombuffer(data, np.uint32, 1)[0])
-        columns: list[NDArray] = []
+        columns: list[Any] = []
         at = 4
         for dtype in _DTYPES:
             columns.append(np.frombuffer(data, dtype, count, at))
             at += count * np.dtype(dtype).itemsize
-        return cls(*columns)
+        value, strengths = np.full(count, np.nan, np.float32), np.empty((2, count, 0), np.float16)
+        if at < len(data):
+            positions = int(np.frombuffer(data, np.uint32, 1, at)[0])
+            value = np.frombuffer(data, np.float32, count, at + 4)
+            strengths = np.frombuffer(data, np.float16, 2 * count * positions, at + 4 * (count + 1))
+        return cls(*columns, value, *strengths.reshape(2, count, -1 if count else 0))
 
     def _columns(self) -> tuple[NDArray, ...]:
         return (self.context, self.start, self.truth, self.quantile, self.label, self.probability, self.failure)

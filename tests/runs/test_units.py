@@ -50,7 +50,7 @@ def test_misplaced_marks_are_asked_of_scorers_that_show_marks(plan: Callable[...
         ("fuzzing", "random"),
         ("fuzzing", "misplaced"),
     ]
-    with pytest.raises(TaskError, match='rungs: "misplaced" is asked of scorers that show marks, and there is none'):
+    with pytest.raises(TaskError, match='rungs: no scorer is asked on "misplaced": add one that is'):
         plan(scorer=[JUDGE], overrides=rungs)
 
 

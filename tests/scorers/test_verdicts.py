@@ -52,6 +52,32 @@ def test_unpack_inverts_pack(rows: list[tuple[Example, int, float | None, str | 
     assert sum(again.failures().values()) == sum(failure is not None for failure in failures)
 
 
+@given(st.integers(1, 12), st.integers(0, 6), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_values_and_strengths_are_packed_too(count: int, positions: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    values = generator.normal(size=count).astype(np.float32)
+    predicted, actual = generator.uniform(0, 10, (2, count, positions)).astype(np.float16)
+    predicted[generator.random((count, positions)) < 0.2] = np.nan
+    examples = [_example(row, 0, None) for row in range(count)]
+    again = Verdicts.unpack(Verdicts.of(examples, values=values, predicted=predicted, actual=actual).pack())
+    np.testing.assert_array_equal(again.value, values)
+    np.testing.assert_array_equal(again.predicted, predicted)
+    np.testing.assert_array_equal(again.actual, actual)
+    assert again.answered.all()
+    assert np.isnan(again.labels).all()
+    assert again.scores is not None
+    np.testing.assert_array_equal(again.scores, values)
+
+
+def test_scores_are_probabilities_where_there_are_no_values() -> None:
+    examples = [_example(row, 0, None) for row in range(2)]
+    made = Verdicts.of(examples, [1, -1], [0.75, None], [None, "refused"])
+    assert made.scores is not None
+    assert made.scores[0] == 0.75
+    assert Verdicts.of(examples, [1, 0], [0.75, None]).scores is None
+
+
 def test_the_order_of_failures_is_part_of_the_format() -> None:
     # journals hold their numbers: new ones go to the end
     assert FAILURES == (
