@@ -42,7 +42,7 @@ _SCORES = (
 )  # fmt: skip
 _VERDICTS = (
     "coder", "latent", "explainer", "control", "scorer", "rung", "context", "start", "truth", "quantile", "label",
-    "probability", "failure",
+    "probability", "value", "failure",
 )  # fmt: skip
 
 
@@ -222,9 +222,10 @@ class Run:
         return [self._score(row) for row in self.score_rows()]
 
     def verdicts(self) -> pd.DataFrame:
-        """One row a verdict: whose, by which scorer, on which window, truth, quantile, label, probability, failure.
+        """One row a verdict: whose, by which scorer, on which window, truth, and what it says or why it says nothing.
 
-        `label` is -1 where there is no verdict, `failure` then says why; `quantile` is 0 for silent windows.
+        `label` is -1 where none was given; where there is no verdict `failure` says why. `value` is the number of a
+        scorer that orders examples, missing for others; `quantile` is 0 for silent windows.
         """
         import pandas as pd
 
@@ -239,7 +240,7 @@ class Run:
                 "control": row.arm.control,
                 "scorer": row.scoring.scorer,
                 "rung": row.scoring.rung,
-                **{name: getattr(verdicts, name) for name in _VERDICTS[6:12]},
+                **{name: getattr(verdicts, name) for name in _VERDICTS[6:13]},
                 "failure": [FAILURES[code - 1] if code else None for code in verdicts.failure.tolist()],
             }
             frames.append(pd.DataFrame(columns))

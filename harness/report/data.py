@@ -256,9 +256,11 @@ class ShownExample:
 
 @dataclass(frozen=True, slots=True)
 class VerdictLine:
-    """What a scorer said on one example for one arm; `label` is None where it failed, and `failure` says how.
+    """What a scorer said on one example for one arm; where it failed `failure` says how.
 
-    `probability` is P(1) in [0, 1] where the judge's reply tells it.
+    It says a `label`, 0 or 1, with `probability`, P(1) in [0, 1], where the reply tells it; or a `value` that orders
+    examples; or `strengths` `[positions]`, 0 to 10, NaN where there is none; or, where no explanation is judged,
+    whether the answer is `right`.
     """
 
     arm: Arm
@@ -266,6 +268,9 @@ class VerdictLine:
     label: int | None
     probability: float | None = None
     failure: str = ""
+    value: float | None = None
+    strengths: tuple[float, ...] = ()
+    right: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

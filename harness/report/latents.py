@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from harness import metrics
 from harness.analysis.load import ScoreRow
@@ -159,25 +160,27 @@ def _by_window(rows: Iterable[ScoreRow]) -> defaultdict[tuple[int, int], list[Ve
     """Verdicts by (context, start)."""
     found: defaultdict[tuple[int, int], list[VerdictLine]] = defaultdict(list)
     for row in rows:
-        if (v := row.verdicts) is None:
+        if (verdicts := row.verdicts) is None:
             continue
-        for context, start, label, probability, failure in zip(
-            v.context.tolist(),
-            v.start.tolist(),
-            v.label.tolist(),
-            v.probability.tolist(),
-            v.failure.tolist(),
-            strict=True,
-        ):
-            if label < 0 and not failure:
-                continue
-            found[context, start].append(
-                VerdictLine(
-                    arm_of(row.arm),
-                    row.scoring.scorer,
-                    None if label < 0 else label,
-                    None if math.isnan(probability) else probability,
-                    FAILURES[failure - 1] if failure else "",
-                )
-            )
+        places = zip(verdicts.context.tolist(), verdicts.start.tolist(), strict=True)
+        for place, line in zip(places, _lines(row, verdicts), strict=True):
+            found[place].append(line)
     return found
+
+
+def _lines(row: ScoreRow, verdicts: Verdicts) -> Iterator[VerdictLine]:
+    """What was said, example by example."""
+    plain = VerdictLine(arm_of(row.arm), row.scoring.scorer, None)
+    columns = (verdicts.label, verdicts.truth, verdicts.probability, verdicts.failure, verdicts.value)
+    strengths = verdicts.predicted.tolist()
+    for (label, truth, probability, failure, value), levels in zip(
+        zip(*(column.tolist() for column in columns), strict=True), strengths, strict=True
+    ):
+        if failure:
+            yield replace(plain, failure=FAILURES[failure - 1])
+        elif row.scoring.blind:
+            yield replace(plain, right=label == truth)
+        elif label >= 0:
+            yield replace(plain, label=label, probability=None if math.isnan(probability) else probability)
+        else:
+            yield replace(plain, value=None if math.isnan(value) else value, strengths=tuple(levels))

@@ -163,9 +163,15 @@ def _marks(marks: Mapping[str, tuple[int, ...]]) -> dict[str, list[int]]:
 
 
 def _verdict(verdict: VerdictLine | None) -> Any:
-    """0 or 1, `[label, probability]`, the failure, or None where it was not asked for."""
+    """A label, `[label, probability]`, `{value}`, `{strengths}` or `{right}`, the failure, or None where not asked."""
     if verdict is None:
         return None
+    if verdict.right is not None:
+        return {"right": verdict.right}
+    if verdict.value is not None:
+        return {"value": float(f"{verdict.value:.4g}")}
+    if verdict.strengths:
+        return {"strengths": [None if math.isnan(level) else round(level, 1) for level in verdict.strengths]}
     if verdict.label is None:
         return visible(verdict.failure) or "unparsable"
     if verdict.probability is None:

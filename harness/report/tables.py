@@ -49,8 +49,9 @@ def curves(reading: Reading) -> Iterator[Curve]:
             found[arm_of(row.arm), row.scoring.scorer].append(verdicts)
     for scorer in reading.scorers:
         for arm in reading.arms:
-            if verdicts := found.get((arm, scorer.name)):
-                yield Curve(arm, scorer.name, tuple(_points(verdicts, reading.task.seed)))
+            points = tuple(_points(found.get((arm, scorer.name), ()), reading.task.seed))
+            if points:
+                yield Curve(arm, scorer.name, points)
 
 
 def _scored(reading: Reading, rung: str) -> list[ScorerLine]:

@@ -13,18 +13,20 @@ from numpy.typing import NDArray
 
 from harness.values import Example, FailureStatus
 
-__all__ = ["FAILURES", "Verdicts"]
+__all__ = ["FAILURES", "NOWHERE", "Verdicts"]
 
 # what a verdict's `failure` byte says: 0 is none, n the n-th of these; new ones go to the end
 FAILURES: tuple[FailureStatus, ...] = get_args(FailureStatus)
+# the context of an example that stands in no store
+NOWHERE = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdicts:
     """Verdicts by column, `[examples]` where nothing else is said.
 
-    `context` and `start` say which window, `truth` whether 1 is right, `quantile` 1 to 10 or 0 where it
-    is not. `label` is 0 or 1, -1 where none was given; `probability` of 1 in [0, 1], NaN where it is
+    `context` and `start` say which window (`NOWHERE` for text of no store), `truth` whether 1 is right, `quantile` 1 to
+    10 or 0 where it is not. `label` is 0 or 1, -1 where none was given; `probability` of 1 in [0, 1], NaN where it is
     not known. `failure` says why there is no verdict: 0 is none, n is `FAILURES[n - 1]`.
 
     `value` is a number that orders examples, higher for those that fit better, NaN where there is none. `predicted` and
@@ -59,7 +61,7 @@ class Verdicts:
         count, nothing = len(examples), np.empty((len(examples), 0))
         places = [example.passage.place for example in examples]
         return cls(
-            np.array([place.context if place else 0 for place in places], np.uint32),
+            np.array([place.context if place else NOWHERE for place in places], np.uint32),
             np.array([place.start if place else 0 for place in places], np.uint16),
             np.array([example.activating for example in examples], np.uint8),
             np.array([example.quantile or 0 for example in examples], np.uint8),
@@ -120,7 +122,8 @@ class Verdicts:
             positions = int(np.frombuffer(data, np.uint32, 1, at)[0])
             value = np.frombuffer(data, np.float32, count, at + 4)
             strengths = np.frombuffer(data, np.float16, 2 * count * positions, at + 4 * (count + 1))
-        return cls(*columns, value, *strengths.reshape(2, count, -1 if count else 0))
+        columns += [value, *strengths.reshape(2, count, -1 if count else 0)]
+        return cls(*columns)
 
     def _columns(self) -> tuple[NDArray, ...]:
         return (self.context, self.start, self.truth, self.quantile, self.label, self.probability, self.failure)

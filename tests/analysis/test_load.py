@@ -101,7 +101,7 @@ def test_verdicts_give_the_scores_again(mixed: Run) -> None:
     verdicts, scores = mixed.verdicts(), mixed.scores()
     assert list(verdicts.columns) == [
         "coder", "latent", "explainer", "control", "scorer", "rung", "context", "start", "truth", "quantile", "label",
-        "probability", "failure",
+        "probability", "value", "failure",
     ]  # fmt: skip
     keys = ["latent", "explainer", "control", "scorer"]
     good = scores[scores["status"] == "ok"]

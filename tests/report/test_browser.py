@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.report import ReportData, write
-from harness.report.data import Arm
+from harness.report.data import Arm, VerdictLine
 from harness.report.text import visible
 from harness.values import Latent
 
@@ -195,6 +196,31 @@ def test_verdicts_say_label_probability_and_whether_they_are_right(tab: Tab, rep
     title = page.locator("td.verdict").nth(0).get_attribute("title")
     assert title is not None
     assert re.fullmatch(r"detection, lexical said (yes|no), P\(yes\) = \d\.\d{3}: (right|wrong)", title)
+
+
+def test_values_strengths_and_blind_answers_are_shown_as_they_are(
+    tab: Tab, make_report: Callable[..., ReportData], tmp_path: Path
+) -> None:
+    report = make_report(latents=2, each=4)
+    arm, other = report.arms[0], report.arms[1]
+    scorers = report.scorers
+    verdicts = (
+        VerdictLine(arm, scorers[0].name, None, value=-1.25),
+        VerdictLine(arm, scorers[1].name, None, strengths=(0.0, 10.0, math.nan, 5.0)),
+        VerdictLine(other, scorers[0].name, None, right=False),
+        VerdictLine(other, scorers[1].name, None, right=True),
+    )
+    first = replace(report.latents[0], scored=(replace(report.latents[0].scored[0], verdicts=verdicts),))
+    page = tab.open(
+        write(replace(report, latents=(first,)), tmp_path / "kinds.html"), f"#latent=res6:{first.latent.index}"
+    )
+    cells = page.locator("td.verdict")
+    assert [text.strip() for text in cells.all_inner_texts()] == ["−1.25", "missed ✗", "", "found ✓"]
+    heights = page.locator(".bars span").evaluate_all("es => es.map(e => e.style.getPropertyValue('--h'))")
+    assert heights == ["0.00", "1.00", "0.00", "0.50"]
+    assert (cells.nth(2).get_attribute("title") or "").endswith("0 10 – 5")
+    assert page.locator("td.verdict.wrong").count() == 1
+    assert page.locator(".tally td").all_inner_texts()[1:] == ["", "", "", ""]
 
 
 def test_scored_examples_are_filtered(tab: Tab, report: Path, data: ReportData) -> None:

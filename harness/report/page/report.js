@@ -211,12 +211,29 @@ function verdictCell(verdict, example, { place, first, control }) {
   const names = ["verdict", first ? "first" : "", control ? "control" : ""];
   if (verdict === null) return el("td", { class: names.join(" ").trim() }, "");
   if (isFailure(verdict)) return el("td", { class: [...names, "fail"].join(" "), title: `${place}: ${statusWords(verdict)}` }, "failed");
+  if (typeof verdict === "object" && !Array.isArray(verdict)) return otherCell(verdict, place, names);
   const label = labelOf(verdict);
   const wrong = label !== example.t;
   const probability = Array.isArray(verdict) ? verdict[1] : null;
   const said = `${place} said ${label ? "yes" : "no"}${probability === null ? "" : `, P(yes) = ${fixed(probability, 3)}`}: ${wrong ? "wrong" : "right"}`;
   const text = `${label ? "yes" : "no"} ${wrong ? "✗" : "✓"}${probability === null ? "" : ` ${fixed(probability)}`}`;
   return el("td", { class: [...names, wrong ? "wrong" : ""].join(" ").trim(), title: said }, text);
+}
+
+// a number, strengths token by token as bars, or whether the odd one out was found
+function otherCell(verdict, place, names) {
+  if ("right" in verdict) {
+    const wrong = verdict.right ? "" : "wrong";
+    return el("td", { class: [...names, wrong].join(" ").trim(), title: place }, verdict.right ? "found ✓" : "missed ✗");
+  }
+  if ("value" in verdict) return el("td", { class: [...names, "number"].join(" ").trim(), title: place }, String(verdict.value).replace("-", "−"));
+  const bars = verdict.strengths.map((level) => {
+    const bar = el("span", {});
+    bar.style.setProperty("--h", ((level || 0) / 10).toFixed(2));
+    return bar;
+  });
+  const told = verdict.strengths.map((level) => (level === null ? "–" : level)).join(" ");
+  return el("td", { class: names.join(" ").trim(), title: `${place}, strengths token by token: ${told}` }, el("div", { class: "bars" }, ...bars));
 }
 
 function scoredExamples(details, row) {
@@ -262,7 +279,7 @@ function scoredTable(details, row, cells, choice) {
   const tally = el("tr", { class: "tally" }, el("td", { colspan: 2 }, "right, of those with a verdict"), ...cells.map((cell) => {
     const told = examples.filter((example) => labelOf(example.v[cell.s][cell.a]) !== null);
     const right = told.filter((example) => !isWrong(example.v[cell.s][cell.a], example.t)).length;
-    return el("td", { class: cell.first ? "first" : "" }, `${right} of ${told.length}`);
+    return el("td", { class: cell.first ? "first" : "" }, told.length ? `${right} of ${told.length}` : "");
   }));
   const body = examples.map((example) => el("tr", {},
     el("td", { class: "kind" }, example.t ? `fires${example.q ? ` Q${example.q}` : several ? `, with ${example.r}` : ""}` : `silent, ${example.r}`),
