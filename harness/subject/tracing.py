@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import nnsight
@@ -12,7 +13,7 @@ from nnsight import _c as nnsight_c
 from harness.errors import HookpointError
 from harness.subject.hookpoints import Hookpoint, check_path, first, put
 
-__all__ = ["Traced"]
+__all__ = ["Skip", "Traced", "Write"]
 
 # nnsight puts a `save` method on every object of the process; code elsewhere that looks for one would find it.
 # `nnsight.save(value)` does the same without.
@@ -21,6 +22,27 @@ if nnsight_c.unmount is not None and hasattr(object, "save"):
 
 # A dry run's length in tokens: modules run in the same order at any length.
 _DRY = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A change of what `hookpoint` holds: `change` maps (what `read` holds, what `hookpoint` holds) to the new value.
+
+    All are `[batch, seq, d]`; `read` comes before `hookpoint` in the forward pass, or is the same.
+    """
+
+    hookpoint: Hookpoint
+    change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    read: Hookpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """The first `count` blocks of the list at `layers` do not run; `hidden`, `[batch, seq, d]`, is what they gave."""
+
+    layers: str
+    count: int
+    hidden: torch.Tensor
 
 
 class Traced:
@@ -78,6 +100,57 @@ class Traced:
             logits = nnsight.save(self._envoy.output.logits)
         # a block that is traced runs elsewhere: it cannot return
         return logits  # noqa: RET504 - set inside the trace
+
+    @torch.no_grad()
+    def step(
+        self,
+        tokens: torch.Tensor,
+        mask: torch.Tensor,
+        cache: Any = None,
+        *,
+        write: Write | None = None,
+        skip: Skip | None = None,
+    ) -> torch.Tensor:
+        """Logits after the last token, `[batch, vocabulary]`, of tokens that follow those in the `cache`.
+
+        Args:
+            tokens: ids, int64 `[batch, seq]`; padding is on the left.
+            mask: 1 for tokens and 0 for padding, int64 `[batch, cached + seq]`.
+            cache: keys and values of what was read before, which this adds to; None to keep none.
+            write: a change on the way.
+            skip: blocks that do not run, because what they give is known.
+        """
+        mask = mask.to(self._device)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+        more = {"use_cache": False} if cache is None else {"use_cache": True, "past_key_values": cache}
+        inputs = {"attention_mask": mask, "position_ids": positions, "logits_to_keep": 1, **more}
+        tokens = tokens.to(self._device)
+        if write is None and skip is None:
+            return self.model(input_ids=tokens, **inputs).logits[:, -1]
+        with self._envoy.trace(input_ids=tokens, **inputs):
+            if skip is not None:
+                for number in range(skip.count):
+                    self._envoy.get(f"{skip.layers}.{number}").skip(skip.hidden)
+            if write is not None:
+                self._change(write)
+            logits = nnsight.save(self._envoy.output.logits[:, -1])
+        # a block that is traced runs elsewhere: it cannot return
+        return logits  # noqa: RET504 - set inside the trace
+
+    def _change(self, write: Write) -> None:
+        """Inside a trace: read, and write where the forward pass comes to it."""
+        source = None
+        if write.read != write.hookpoint:
+            module = self._envoy.get(write.read.path)
+            source = first(module.input if write.read.input else module.output)
+        module = self._envoy.get(write.hookpoint.path)
+        if write.hookpoint.input:
+            held = module.input
+            module.input = write.change(held if source is None else source, held)
+        else:
+            whole = module.output
+            held = first(whole)
+            module.output = put(whole, write.change(held if source is None else source, held))
 
     def order(self, tokens: torch.Tensor, hookpoints: Sequence[Hookpoint]) -> tuple[Hookpoint, ...]:
         """The hookpoints in the order in which a forward pass reaches them: they have to be read in it.
