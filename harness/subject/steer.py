@@ -130,7 +130,7 @@ class Steering:
         Raises:
             SubjectError: a prompt is longer than the subject's context.
         """
-        self._check_length(prompts, 0)
+        self.check_length(prompts)
         return self.traced.step(prompts.tokens, prompts.mask, write=self.change(edits)).float()
 
     def generate(
@@ -153,7 +153,7 @@ class Steering:
         from transformers import DynamicCache
 
         how = how or Generation()
-        self._check_length(prompts, how.tokens)
+        self.check_length(prompts, how.tokens)
         noise = [_generator(how.seed, who) for who in identities or [str(row) for row in range(len(edits))]]
         ends = _ends(self.traced.model)
         write = self.change(edits)
@@ -221,7 +221,7 @@ class Steering:
                 f"directions are {self._directions.shape[1]} wide"
             )
 
-    def _check_length(self, prompts: Padded, more: int) -> None:
+    def check_length(self, prompts: Padded, more: int = 0) -> None:
         config: Any = self.traced.model.config
         most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
         longest = int(prompts.mask.sum(-1).max())
