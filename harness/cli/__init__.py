@@ -15,6 +15,7 @@ from harness.cli.models import models
 from harness.cli.plan import plan
 from harness.cli.report import report
 from harness.cli.run import run
+from harness.cli.steer import steer
 from harness.cli.store import store
 from harness.cli.train_sae import train_sae
 from harness.cli.try_ import try_
@@ -41,6 +42,7 @@ app.command("export")(export)
 app.command("import")(import_)
 app.command("store")(store)
 app.command("train-sae")(train_sae)
+app.command("steer")(steer)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from harness.subject.hookpoints import Hookpoint, first
 from harness.subject.steer import Padded, Steering, shallow
 from harness.subject.tracing import Skip, Traced, Write
 
-__all__ = ["TARGETS", "CalibrationSettings", "Prompts", "calibrate"]
+__all__ = ["TARGETS", "CalibrationSettings", "Prompts", "calibrate", "kl_divergence"]
 
 TARGETS = (0.1, 0.33, 1.0, 3.0)
 
@@ -68,8 +68,9 @@ def calibrate(
             after_pass()
         return found
 
-    starts = {latent: read.norm * _START / max(float(one.norm()), 1e-12) for latent, one in directions.items()}
-    return search(measure, starts, settings.targets, tolerance=settings.tolerance, max_rounds=settings.max_rounds)
+    return search(
+        measure, read.starts(latents), settings.targets, tolerance=settings.tolerance, max_rounds=settings.max_rounds
+    )
 
 
 class Prompts:
@@ -114,9 +115,14 @@ class Prompts:
             cache.batch_select_indices(rows)
         logits = self._logits(rows, more, cache).float().log_softmax(-1)
         clean = self._clean[rows]
-        each = (clean.exp() * (clean - logits)).sum(-1).view(count, size)
+        each = kl_divergence(clean, logits).view(count, size)
         found = each.double().mean(-1)
         return torch.where(found.isfinite(), found, torch.full_like(found, math.nan))
+
+    def starts(self, latents: Sequence[int]) -> dict[int, float]:
+        """First strengths: a set share of the mean norm of what the hookpoint holds."""
+        norms = {latent: float(self.steering.direction(latent).norm()) for latent in latents}
+        return {latent: self.norm * _START / max(norm, 1e-12) for latent, norm in norms.items()}
 
     def _logits(self, rows: torch.Tensor, more: torch.Tensor, cache: Any) -> torch.Tensor:
         tokens, mask = self._last[rows], self._mask[rows]
@@ -138,6 +144,11 @@ class Prompts:
             return self._traced.step(tokens, mask, cache, write=write)
         skip = Skip(block.layers, block.number, self._hidden[rows])
         return self._traced.step(tokens, mask, cache, write=write, skip=skip)
+
+
+def kl_divergence(clean: torch.Tensor, steered: torch.Tensor) -> torch.Tensor:
+    """KL(clean || steered) in nats of log-probabilities `[n, vocabulary]`, `[n]`: the sum of p (log p - log q)."""
+    return (clean.exp() * (clean - steered)).sum(-1)
 
 
 @dataclass(frozen=True, slots=True)
