@@ -20,6 +20,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "scorers": {
         "detection": "harness.scorers.detection:Detection",
         "fuzzing": "harness.scorers.fuzzing:Fuzzing",
+        "intruder": "harness.scorers.intruder:Intruders",
+        "simulation": "harness.scorers.simulation:SimulationScorer",
     },
     "coders": {
         "sae": "harness.subject.coders.sae:SAECoder",

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from harness.clients.protocol import Client, Reply, Request
 from harness.clients.replies import request_key
 from harness.errors import ClientError, Drained, Refused, RunEnding
-from harness.questions.kinds import Answer, Judgement, Question
+from harness.questions.kinds import Answer, Question
 from harness.questions.messages import Message
 from harness.questions.prompts import Variant
-from harness.values import Failure, Usage
+from harness.values import Explanation, Failure, Usage
 
-__all__ = ["TOP_LOGPROBS", "Asked", "ask"]
+__all__ = ["TOP_LOGPROBS", "Asked", "ask", "ask_once"]
 
 TOP_LOGPROBS = 5  # enough to hold 0 and 1 in their spellings; some servers give no more
 
@@ -66,17 +66,29 @@ async def ask(
     return Asked(second.answer, keys, first.usage + second.usage)
 
 
-async def _once(client: Client, variant: Variant, question: Question, request: Request) -> tuple[Asked, Reply | None]:
+async def ask_once(client: Client, request: Request) -> tuple[Reply | Failure, tuple[str, ...]]:
+    """The reply to a request or why there is none, and the keys of the replies that were kept.
+
+    Raises:
+        RunEnding: nothing more can be asked.
+        Drained: the run is stopping.
+    """
     try:
         reply = await client.generate(request)
     except (RunEnding, Drained):
         raise
     except Refused as error:
-        return Asked(Failure("refused", error.message), (), Usage()), None
+        return Failure("refused", error.message), ()
     except ClientError as error:
-        return Asked(Failure("provider_error", error.message), (), Usage()), None
+        return Failure("provider_error", error.message), ()
     # replies of model-free clients are not kept: they can be had again
-    keys = () if client.capabilities.model_free else (request_key(client, request),)
+    return reply, () if client.capabilities.model_free else (request_key(client, request),)
+
+
+async def _once(client: Client, variant: Variant, question: Question, request: Request) -> tuple[Asked, Reply | None]:
+    reply, keys = await ask_once(client, request)
+    if isinstance(reply, Failure):
+        return Asked(reply, keys, Usage()), None
     return Asked(_read(client, variant, question, reply), keys, reply.usage), reply
 
 
@@ -84,7 +96,7 @@ def _read(client: Client, variant: Variant, question: Question, reply: Reply) ->
     if reply.finish == "refusal":
         return Failure("refused", "the provider ended the reply as a refusal")
     answer = variant.parse(question, reply.text, reply.logprobs, rules=client.capabilities.model_free)
-    if reply.finish == "length" and not isinstance(answer, Judgement):
+    if reply.finish == "length" and isinstance(answer, Explanation | Failure):
         return Failure("truncated", f"the reply was cut off at the limit of {variant.max_tokens} tokens")
     return answer
 

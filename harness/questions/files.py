@@ -11,7 +11,18 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import PromptError
-from harness.questions.kinds import Answer, Detect, Explain, Fuzz, Judgement, Question
+from harness.questions.kinds import (
+    Answer,
+    Choice,
+    Detect,
+    Explain,
+    Fuzz,
+    Intruder,
+    Judgement,
+    Question,
+    Simulate,
+    Simulation,
+)
 from harness.questions.render import parse_marked
 from harness.questions.strength import STRONGEST
 from harness.values import Example, Explanation, Passage
@@ -19,10 +30,16 @@ from harness.values import Example, Explanation, Passage
 __all__ = [
     "ExplainFile",
     "ExplainShot",
+    "IntruderFile",
+    "IntruderShot",
     "JudgeFile",
     "JudgeShot",
     "Labelled",
+    "PromptFile",
     "Sampling",
+    "Shot",
+    "SimulateFile",
+    "SimulateShot",
     "Templates",
     "read",
     "shot_question",
@@ -96,7 +113,53 @@ class JudgeFile(_Frozen):
     shot: tuple[JudgeShot, ...] = ()
 
 
-def read(path: Path, question: str, source: str) -> ExplainFile | JudgeFile:
+class SimulateShot(_Frozen):
+    """A passage, as an example of `explain`, with its explanation; it shows the strengths that are right."""
+
+    explanation: Words
+    passage: tuple[Words | tuple[Words, Strength], ...] = Field(min_length=1)
+
+
+class SimulateFile(_Frozen):
+    """A variant of `simulate`: a list of strengths as the reply, or lines whose values are read from logprobs."""
+
+    description: Words
+    reply: Literal["strengths", "strength-lines"]
+    sampling: Sampling
+    templates: Templates
+    shot: tuple[SimulateShot, ...] = ()
+
+
+class IntruderShot(_Frozen):
+    """Passages and the number, from 1, of the one that does not belong."""
+
+    passages: tuple[Words, ...] = Field(min_length=2)
+    intruder: Annotated[int, Field(ge=1)]
+
+
+class IntruderFile(_Frozen):
+    """A variant of `intruder`."""
+
+    description: Words
+    reply: Literal["number"]
+    sampling: Sampling
+    templates: Templates
+    shot: tuple[IntruderShot, ...] = ()
+
+
+PromptFile = ExplainFile | JudgeFile | SimulateFile | IntruderFile
+Shot = ExplainShot | JudgeShot | SimulateShot | IntruderShot
+
+_FILES: dict[str, type[PromptFile]] = {
+    "explain": ExplainFile,
+    "detect": JudgeFile,
+    "fuzz": JudgeFile,
+    "simulate": SimulateFile,
+    "intruder": IntruderFile,
+}
+
+
+def read(path: Path, question: str, source: str) -> PromptFile:
     """A prompt file's contents.
 
     Raises:
@@ -107,12 +170,12 @@ def read(path: Path, question: str, source: str) -> ExplainFile | JudgeFile:
     except tomllib.TOMLDecodeError as error:
         raise PromptError(f"{path}: not a TOML file: {error}") from error
     try:
-        return ExplainFile.model_validate(data) if question == "explain" else JudgeFile.model_validate(data)
+        return _FILES[question].model_validate(data)
     except ValidationError as error:
         raise PromptError(f"{path}: {_first(error)}") from error
 
 
-def shot_question(question: str, shot: ExplainShot | JudgeShot) -> tuple[Question, Answer]:
+def shot_question(question: str, shot: Shot) -> tuple[Question, Answer]:
     """A few-shot block as the question it asks and its answer.
 
     Raises:
@@ -122,7 +185,12 @@ def shot_question(question: str, shot: ExplainShot | JudgeShot) -> tuple[Questio
         # strengths are written on the scale on which they are shown
         examples = tuple(_example(parts) for parts in shot.examples)
         return Explain(examples, float(STRONGEST)), Explanation(shot.explanation)
+    if isinstance(shot, IntruderShot):
+        return Intruder(tuple(Passage((text,)) for text in shot.passages)), Choice(shot.intruder)
     told = Explanation(shot.explanation)
+    if isinstance(shot, SimulateShot):
+        example = _example(shot.passage)
+        return Simulate(told, example.passage), Simulation(tuple(example.activations.tolist()))
     labels = tuple(passage.label for passage in shot.passages)
     answer = Judgement(labels, (None,) * len(labels))
     if question == "detect":

@@ -9,7 +9,18 @@ from typing import Any
 from harness.questions.strength import Rounding
 from harness.values import Example, Explanation, Passage, digest
 
-__all__ = ["Answer", "Detect", "Explain", "Fuzz", "Judgement", "Question"]
+__all__ = [
+    "Answer",
+    "Choice",
+    "Detect",
+    "Explain",
+    "Fuzz",
+    "Intruder",
+    "Judgement",
+    "Question",
+    "Simulate",
+    "Simulation",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +76,43 @@ class Fuzz:
         return _judged(self.name, self.explanation, self.passages)
 
 
-Question = Explain | Detect | Fuzz
+@dataclass(frozen=True, slots=True)
+class Simulate:
+    """How strongly does the latent, described by the explanation, respond to each token of this passage?
+
+    Strengths are whole numbers from 0 to `largest`; `explanation` is None where it is withheld.
+    """
+
+    explanation: Explanation | None
+    passage: Passage
+    largest: int = 10
+
+    name = "simulate"
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """The passage, as other judges' questions have theirs."""
+        return (self.passage,)
+
+    def digest(self) -> str:
+        """A hash that tells this question from any other."""
+        return digest([_judged(self.name, self.explanation, self.passages), self.largest])
+
+
+@dataclass(frozen=True, slots=True)
+class Intruder:
+    """In which of these passages is the latent silent that is active in all the others?"""
+
+    passages: tuple[Passage, ...]
+
+    name = "intruder"
+
+    def digest(self) -> str:
+        """A hash that tells this question from any other."""
+        return _judged(self.name, None, self.passages)
+
+
+Question = Explain | Detect | Fuzz | Simulate | Intruder
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +123,22 @@ class Judgement:
     probabilities: tuple[float | None, ...]
 
 
-Answer = Explanation | Judgement
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """A strength for each token of a passage, 0 to the question's `largest`."""
+
+    strengths: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The passage chosen, from 1, with the probability of each where the reply tells it, else None."""
+
+    number: int
+    probabilities: tuple[float, ...] | None = None
+
+
+Answer = Explanation | Judgement | Simulation | Choice
 
 
 def _judged(name: str, explanation: Explanation | None, passages: tuple[Passage, ...]) -> str:

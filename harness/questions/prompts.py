@@ -1,6 +1,6 @@
 """Prompt variants: a TOML file that says how a question is put to a model and how the reply is to be read.
 
-A variant of the question `explain`, `detect` or `fuzz` holds
+A variant of the question `explain`, `detect`, `fuzz`, `simulate` or `intruder` holds
 
 - `description`: one sentence on what is particular about it;
 - `reply`: the name of a reply format, see `harness.questions.replies`;
@@ -11,7 +11,11 @@ A variant of the question `explain`, `detect` or `fuzz` holds
 
 `system` has no variables. `user` has `examples`, each with `number` (from 1), `text` (plain), `marked` (with `<<` and
 `>>`) and `activations` (for `explain`: pairs of `token`, in quotes, and `strength`, 0 to 10); judges have `explanation`
-too. Each example's text stands in the message exactly once, marked or plain; it is put in after the template has run,
+too, all but those of `intruder`. `simulate` has one example, and `largest`, the largest strength; with the reply format
+`strengths` its text is one token a line, numbered and in quotes; with `strength-lines` there are no examples: their
+lines follow the message.
+
+Each example's text stands in the message exactly once, marked or plain; it is put in after the template has run,
 so that filters do not see it.
 """
 
@@ -20,7 +24,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,16 +34,16 @@ import numpy as np
 from harness import resources
 from harness.errors import PromptError
 from harness.questions import files
-from harness.questions.kinds import Answer, Detect, Explain, Fuzz, Question
+from harness.questions.kinds import Answer, Detect, Explain, Fuzz, Intruder, Question, Simulate
 from harness.questions.messages import Message
-from harness.questions.render import activating_positions, lay_out, one_line, quote, strengths
+from harness.questions.render import Laid, activating_positions, lay_out, one_line, quote, strengths
 from harness.questions.replies import FORMATS
 from harness.questions.templates import Template
 from harness.values import Example, Explanation, Failure, Passage, TokenLogprob
 
 __all__ = ["QUESTIONS", "Activation", "Rendered", "Shown", "Span", "Variant", "load_variant", "variants"]
 
-QUESTIONS = ("explain", "detect", "fuzz")
+QUESTIONS = ("explain", "detect", "fuzz", "simulate", "intruder")
 
 # what stands for a window's text while the template runs; escaped corpus text and explanations hold no NUL
 _STAND_IN = re.compile("\0([pm])([0-9]+)\0")
@@ -65,8 +69,8 @@ class Rendered:
 class Variant:
     """A prompt variant, checked: its templates compile and render, its few-shot blocks too.
 
-    `name`, `question`, `path`, `description`; `digest` is the SHA-256 of the file's bytes; `temperature` (None: the
-    provider's own), `max_tokens` and `logprobs` are what to ask for.
+    `name`, `question`, `path`, `description`, `reply`, the reply format's name; `digest` is the SHA-256 of the file's
+    bytes; `temperature` (None: the provider's own), `max_tokens` and `logprobs` are what to ask for.
     """
 
     def __init__(self, path: Path, name: str, question: str, content: bytes) -> None:
@@ -84,7 +88,8 @@ class Variant:
         self.max_tokens = self._file.sampling.max_tokens
         self.logprobs = self._file.sampling.logprobs
         self._format = FORMATS[self._file.reply]
-        names = ("examples",) if question == "explain" else ("examples", "explanation")
+        self.reply = self._file.reply
+        names = _VARIABLES.get(question, ("examples", "explanation"))
         self._system = Template(path, source, "templates.system", self._file.templates.system, ())
         self._user = Template(path, source, "templates.user", self._file.templates.user, names)
         self._check()
@@ -126,9 +131,11 @@ class Variant:
         return tuple(messages)
 
     def _put(self, question: Question) -> tuple[str, tuple[Span, ...]]:
-        windows = _windows(question)
+        windows = [] if self.reply == "strength-lines" else _windows(question)
         values: dict[str, Any] = {"examples": [window.shown for window in windows]}
-        if not isinstance(question, Explain):
+        if isinstance(question, Simulate):
+            values["largest"] = question.largest
+        if not isinstance(question, Explain | Intruder):
             told = question.explanation
             values["explanation"] = self._file.templates.withheld if told is None else one_line(told.text)
         return self._fill(self._user.render(**values), windows)
@@ -141,7 +148,8 @@ class Variant:
         at = done = 0
         for match in _STAND_IN.finditer(text):
             index = int(match[2])
-            laid = lay_out(windows[index].tokens, windows[index].marks if match[1] == "m" else ())
+            window = windows[index]
+            laid = window.lay(window.tokens, window.marks if match[1] == "m" else ())
             at += match.start() - done
             spans += [Span(index, order, at + start, at + stop) for order, (start, stop) in enumerate(laid.bounds)]
             parts += [text[done : match.start()], laid.text]
@@ -164,12 +172,27 @@ class Variant:
                 activations = np.array([0.0, 1.0], np.float32)
                 self._put(Explain(tuple(Example(passage, activations) for passage in passages), 1.0))
                 continue
+            if self.question == "intruder":
+                self._put(Intruder(passages))
+                continue
             if self._file.templates.withheld is None:
                 raise PromptError(f"{self.path}: templates.withheld: is missing")
-            kind = Detect if self.question == "detect" else Fuzz
-            told = self._put(kind(Explanation("trial words"), passages))[0]
-            if told == self._put(kind(None, passages))[0]:
+            told = self._put(self._trial(Explanation("trial words"), passages))[0]
+            if told == self._put(self._trial(None, passages))[0]:
                 raise PromptError(f"{self.path}: templates.user: has to show the variable explanation")
+
+    def _trial(self, told: Explanation | None, passages: tuple[Passage, ...]) -> Question:
+        if self.question == "simulate":
+            return Simulate(told, passages[0])
+        return (Detect if self.question == "detect" else Fuzz)(told, passages)
+
+
+# the variables of a question's template, where they are not examples and explanation
+_VARIABLES = {
+    "explain": ("examples",),
+    "simulate": ("examples", "explanation", "largest"),
+    "intruder": ("examples",),
+}
 
 
 def load_variant(question_name: str, name_or_path: str, base: Path | None = None) -> Variant:
@@ -231,13 +254,31 @@ class _Window:
     shown: Shown
     tokens: tuple[str, ...]
     marks: tuple[int, ...]
+    lay: Callable[[Sequence[str], Sequence[int]], Laid] = lay_out
 
 
 def _windows(question: Question) -> list[_Window]:
     if isinstance(question, Explain):
         return [_example(index, example, question) for index, example in enumerate(question.examples)]
+    if isinstance(question, Simulate):
+        return [_Window(_shown(0, ()), question.passage.tokens, (), _numbered)]
     passages = enumerate(question.passages)
     return [_Window(_shown(index, ()), passage.tokens, passage.marks) for index, passage in passages]
+
+
+def _numbered(tokens: Sequence[str], marks: Sequence[int]) -> Laid:  # noqa: ARG001 - laid out as windows are
+    """A token a line, numbered from 1 and in quotes; bounds are those of the quoted tokens."""
+    laid = lay_out(tokens)
+    parts: list[str] = []
+    bounds: list[tuple[int, int]] = []
+    at = 0
+    for number, (start, stop) in enumerate(laid.bounds, 1):
+        head = f"{chr(10) if number > 1 else ''}{number}: "
+        token = '"' + laid.text[start:stop].replace('"', '\\"') + '"'
+        parts += [head, token]
+        bounds.append((at + len(head), at + len(head) + len(token)))
+        at = bounds[-1][1]
+    return Laid("".join(parts), tuple(bounds))
 
 
 def _example(index: int, example: Example, question: Explain) -> _Window:

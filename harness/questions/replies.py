@@ -1,6 +1,8 @@
 """Reply formats: each turns a model's text into a typed answer or failure, and writes an answer as such a text.
 
-`explanation`: free text that ends in a line `[explanation]: ...`; `labels`: a JSON list of 0s and 1s.
+`explanation`: free text that ends in a line `[explanation]: ...`; `labels`: a JSON list of 0s and 1s; `strengths`: a
+JSON list with a strength for each token; `strength-lines`: a line for each token, the token, a tab and its strength;
+`number`: the number of a passage.
 
 A client without a language model may add a line `[rule]: {...}` after its explanation, the explanation's
 machine-readable form. It is read only where the caller says so (`rules=True`): from a language model such a line is
@@ -14,10 +16,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from harness.questions.kinds import Answer, Explain, Judgement, Question
+from harness.questions.choices import NumberChoice
+from harness.questions.kinds import Answer, Detect, Fuzz, Judgement, Question
 from harness.questions.labels import find_labels, longest_list, without_thinking
 from harness.questions.probabilities import probabilities
 from harness.questions.render import one_line
+from harness.questions.simulating import StrengthLines, StrengthList
 from harness.values import Explanation, Failure, TokenLogprob
 
 __all__ = ["FORMATS", "ExplanationLine", "LabelList", "ReplyFormat"]
@@ -125,12 +129,18 @@ class LabelList:
         return f"Reply with a JSON list of {entries}, each 0 or 1, and nothing else."
 
 
-FORMATS: Mapping[str, ReplyFormat] = {"explanation": ExplanationLine(), "labels": LabelList()}
+FORMATS: Mapping[str, ReplyFormat] = {
+    "explanation": ExplanationLine(),
+    "labels": LabelList(),
+    "strengths": StrengthList(),
+    "strength-lines": StrengthLines(),
+    "number": NumberChoice(),
+}
 
 
 def _count(question: Question) -> int:
-    if isinstance(question, Explain):
-        raise ValueError("an Explain question has no labels")
+    if not isinstance(question, Detect | Fuzz):
+        raise ValueError(f"a question {question.name} has no labels")
     return len(question.passages)
 
 

@@ -19,7 +19,16 @@ from harness.clients.protocol import Client, Reply, Request
 from harness.clients.purpose import Purpose, purpose
 from harness.errors import Drained, MissingLogprobs
 from harness.examples.draw import LatentExamples
-from harness.questions.kinds import Explain, Judgement, Question
+from harness.questions.kinds import (
+    Answer,
+    Choice,
+    Explain,
+    Intruder,
+    Judgement,
+    Question,
+    Simulate,
+    Simulation,
+)
 from harness.questions.replies import FORMATS
 from harness.runs.conductor import Conductor
 from harness.runs.journal import Journal, Unit
@@ -177,6 +186,10 @@ class _Rehearsing(Layer):
             return Reply("1", "stop", Usage(), [TokenLogprob("1", 0.0)])
         if isinstance(request.question, Explain):
             return self._explanation(request.question, key)
+        if isinstance(request.question, Simulate):
+            return _said(Simulation((0.0,) * len(request.question.passage.tokens)), request.question)
+        if isinstance(request.question, Intruder):
+            return _said(Choice(1), request.question)
         labels = (0,) * len(request.question.passages)
         return _said(Judgement(labels, (None,) * len(labels)), request.question)
 
@@ -190,9 +203,11 @@ class _Rehearsing(Layer):
         return _said(Explanation(key[:_MARK] + text[_MARK:]), question)
 
 
-def _said(answer: Explanation | Judgement, question: Question) -> Reply:
-    name = "explanation" if isinstance(answer, Explanation) else "labels"
-    return Reply(FORMATS[name].format(answer, question), "stop", Usage())
+def _said(answer: Answer, question: Question) -> Reply:
+    return Reply(FORMATS[_FORMAT[type(answer)]].format(answer, question), "stop", Usage())
+
+
+_FORMAT = {Explanation: "explanation", Judgement: "labels", Simulation: "strengths", Choice: "number"}
 
 
 class _DryUnits:

@@ -37,6 +37,7 @@ class Scorer(Protocol):
     - `metric`: the figure that it is ranked by, a key of `harness.metrics.CHANCE`;
     - `wants`: what it wants of a model beyond text;
     - `blind`: true where no explanation is judged, so that a latent has one score, whatever its explanations;
+    - `chance`: what that figure is by guessing, where it is not that of `harness.metrics.CHANCE`;
     - `takes`: on which rungs it is asked.
     """
 
@@ -47,6 +48,7 @@ class Scorer(Protocol):
     metric: str = "balanced_accuracy"
     wants: tuple[Want, ...] = ()
     blind: bool = False
+    chance: float | None = None
 
     def __init__(self, settings: Any, models: Models, base: Path) -> None: ...
 

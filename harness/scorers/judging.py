@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness import metrics
 from harness.clients.ask import Asked, ask
 from harness.clients.models import Models
 from harness.clients.wants import Want
-from harness.errors import Drained, HarnessError, RunEnding, UserError
 from harness.questions.kinds import Judgement, Question
 from harness.questions.prompts import load_variant
+from harness.scorers.asking import together
 from harness.scorers.base import Scored
 from harness.scorers.verdicts import Verdicts
 from harness.values import Example, Explanation, Failure, FailureStatus, Passage, Usage
@@ -68,30 +68,13 @@ class Judge:
     ) -> Scored:
         """Verdicts on examples, shown to the model as `passages`, one each in the same order."""
         batches = [tuple(passages[at : at + self._batch]) for at in range(0, len(passages), self._batch)]
-        answers = await self._ask_all([asking(explanation, batch) for batch in batches], seed)
+        answers = await together([partial(self._ask, asking(explanation, batch), seed) for batch in batches])
         verdicts = _verdicts(examples, batches, answers)
         usage = sum((answer.usage for answer in answers), Usage())
         return Scored(verdicts, figures(verdicts), tuple(key for a in answers for key in a.replies), usage)
 
-    async def _ask_all(self, questions: Sequence[Question], seed: int) -> list[Asked]:
-        asked: dict[int, Asked] = {}
-        stopped: list[HarnessError] = []
-
-        async def one(index: int) -> None:
-            # such an error ends the run, but not before the replies to the questions beside it, paid for, are kept
-            try:
-                asked[index] = await ask(
-                    self._client, self._variant, questions[index], seed=seed, logprobs=self._logprobs
-                )
-            except (RunEnding, Drained, UserError) as error:
-                stopped.append(error)
-
-        async with anyio.create_task_group() as group:
-            for index in range(len(questions)):
-                group.start_soon(one, index)
-        if stopped:
-            raise stopped[0]
-        return [asked[index] for index in range(len(questions))]
+    async def _ask(self, question: Question, seed: int) -> Asked:
+        return await ask(self._client, self._variant, question, seed=seed, logprobs=self._logprobs)
 
 
 def _wants(question: str, settings: JudgeSettings, *, asked: bool) -> tuple[Want, ...]:

@@ -17,7 +17,7 @@ from harness.questions.prompts import QUESTIONS, Rendered, load_variant, variant
 from harness.questions.render import unescape
 from harness.values import Example, Explanation, Passage
 
-EXPLAIN, DETECT, FUZZ = (load_variant(question, "default") for question in QUESTIONS)
+EXPLAIN, DETECT, FUZZ = (load_variant(question, "default") for question in ("explain", "detect", "fuzz"))
 texts = st.text(st.characters(codec=None) | st.sampled_from("<>\\\n\0"), max_size=6)
 tokens = st.lists(texts, min_size=1, max_size=6).map(tuple)
 

@@ -2,7 +2,8 @@
 
 Explaining, it induces a rule from the examples shown (see `_induction`) and writes it as a sentence, with the rule
 itself in a `[rule]:` line. Judging, it evaluates an explanation's rule on the window's tokens alone: in detection the
-rule has to fire anywhere, in fuzzing on every marked token. An explanation without a rule is judged by the words it
+rule has to fire anywhere, in fuzzing on every marked token; simulating, its strength on each token is told. An intruder
+is the passage that shares fewest words with the others. An explanation without a rule is judged by the words it
 shares with the passage (see `_overlap`), a withheld one by a coin that falls the same way for the same passage.
 """
 
@@ -10,8 +11,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import anyio.lowlevel
 from pydantic import BaseModel, ConfigDict
@@ -20,9 +22,10 @@ from harness import rules
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._induction import induce
 from harness.clients.providers._overlap import overlap
+from harness.clients.providers._simulating import odd_one, token_strengths
 from harness.clients.wire import Wire
 from harness.errors import BadRequest, TaskError
-from harness.questions.kinds import Detect, Explain, Fuzz, Judgement, Question
+from harness.questions.kinds import Choice, Detect, Explain, Fuzz, Intruder, Judgement, Question, Simulate, Simulation
 from harness.questions.replies import FORMATS
 from harness.values import Explanation, Passage, TokenLogprob, Usage, seed_of
 
@@ -69,6 +72,12 @@ class LexicalClient:
         question = self._question(request)
         if isinstance(question, Explain):
             return Reply(_explained(question), "stop", _USAGE, model=self.name)
+        if isinstance(question, Intruder):
+            text = FORMATS["number"].format(Choice(odd_one(question.passages) + 1), question)
+            return Reply(text, "stop", _USAGE, None if request.top_logprobs is None else (), model=self.name)
+        if isinstance(question, Simulate):
+            text = FORMATS["strengths"].format(Simulation(self._strengths(question)), question)
+            return Reply(text, "stop", _USAGE, None if request.top_logprobs is None else (), model=self.name)
         chances = self._chances(question)
         labels = tuple(int(chance > 0.5) for chance in chances)
         if question.explanation is None:
@@ -92,11 +101,24 @@ class LexicalClient:
             return [0.5] * len(question.passages)
         if told.rule is None:
             return overlap(told.text, question.passages, marked=marked)
+        rule = self._rule(told.rule)
+        return [float(_holds(rule, passage, marked=marked)) for passage in question.passages]
+
+    def _strengths(self, question: Simulate) -> tuple[float, ...]:
+        """The rule's strength on each token; of words without a rule, the largest where a token is one of them."""
+        tokens, told = question.passage.tokens, question.explanation
+        if told is None:
+            return tuple(float(_coin(Passage((token,))) * question.largest) for token in tokens)
+        if told.rule is None:
+            chances = overlap(told.text, [Passage((token,)) for token in tokens], marked=False)
+            return tuple(float(question.largest * (chance > 0.5)) for chance in chances)
+        return token_strengths(self._rule(told.rule).strengths(tokens), question.largest)
+
+    def _rule(self, data: Mapping[str, Any]) -> rules.Rule:
         try:
-            rule = _parsed(json.dumps(dict(told.rule), sort_keys=True))
+            return _parsed(json.dumps(dict(data), sort_keys=True))
         except ValueError as error:
             raise BadRequest(f"{self.name} cannot judge by the explanation's rule: {error}", model=self.name) from error
-        return [float(_holds(rule, passage, marked=marked)) for passage in question.passages]
 
 
 class LexicalProvider:

@@ -2,8 +2,9 @@
 
 It is told the explanation and where the passages stand, never activations or labels. A registered sentence, or a rule
 that the explanation carries, is evaluated on the passages' text: in detection the rule has to fire anywhere in the
-window, in fuzzing on every marked token. Any other explanation it cannot judge, and says so in prose that no reply
-format takes for an answer. Where the explanation is withheld a coin decides.
+window, in fuzzing on every marked token; simulating, it tells the rule's strength on each token. An intruder is the
+passage that lacks a concept which all the others have. Any other explanation it cannot judge, and says so in prose that
+no reply format takes for an answer. Where the explanation is withheld a coin decides.
 
 Every error is decided by a hash of the model's name, the seed, the explanation and the passage, so that it depends
 neither on the order of the questions nor, unless asked for, on the passages asked about together.
@@ -20,13 +21,26 @@ from typing import Annotated, Any
 
 import anyio.to_thread
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness import resources, rules
 from harness.clients.protocol import Capabilities, Reply, Request
+from harness.clients.providers._simulating import token_strengths
 from harness.clients.wire import Wire
 from harness.errors import BadRequest
-from harness.questions.kinds import Detect, Explain, Fuzz, Judgement
+from harness.questions.kinds import (
+    Answer,
+    Choice,
+    Detect,
+    Explain,
+    Fuzz,
+    Intruder,
+    Judgement,
+    Question,
+    Simulate,
+    Simulation,
+)
 from harness.questions.replies import FORMATS
 from harness.values import Explanation, Passage, Usage, seed_of
 
@@ -118,7 +132,7 @@ class TruthClient:
     async def aclose(self) -> None:
         """Nothing is open."""
 
-    def _question(self, request: Request) -> Detect | Fuzz:
+    def _question(self, request: Request) -> Detect | Fuzz | Simulate | Intruder:
         question = request.question
         if question is None:
             raise BadRequest(f"{self.name} answers typed questions only, and this request has none", model=self.name)
@@ -128,7 +142,7 @@ class TruthClient:
             )
         return question
 
-    def _reply(self, question: Detect | Fuzz) -> Reply:
+    def _reply(self, question: Detect | Fuzz | Simulate | Intruder) -> Reply:
         settings = self._settings
         whole = question.digest()
         fate = self._even("fate", whole)
@@ -136,11 +150,58 @@ class TruthClient:
             return Reply(_REFUSAL, "refusal", _USAGE, model=self.name)
         if fate < settings.refused + settings.malformed:
             return Reply(_MALFORMED[seed_of(whole) % len(_MALFORMED)], "stop", _USAGE, model=self.name)
-        labels = self._labels(question, whole)
-        if labels is None:
+        answer = self._answer(question, whole)
+        if answer is None:
             return Reply(_UNKNOWN, "stop", _USAGE, model=self.name)
-        text = FORMATS["labels"].format(Judgement(labels, (None,) * len(labels)), question)
-        return Reply(text, "stop", _USAGE, model=self.name)
+        return Reply(_written(answer, question), "stop", _USAGE, model=self.name)
+
+    def _answer(self, question: Detect | Fuzz | Simulate | Intruder, whole: str) -> Answer | None:
+        """The answer, or None where the explanation is not known."""
+        if isinstance(question, Simulate):
+            return self._simulated(question)
+        if isinstance(question, Intruder):
+            return self._chosen(question, whole)
+        labels = self._labels(question, whole)
+        return None if labels is None else Judgement(labels, (None,) * len(labels))
+
+    def _simulated(self, question: Simulate) -> Simulation | None:
+        """The rule's strengths; where it errs on a passage, a silent one gets a strength and a firing one none."""
+        told, passage = question.explanation, question.passage
+        largest, count = question.largest, len(question.passage.tokens)
+        if told is None:
+            coins = [self._even("coin", question.name, passage.identity(), at) for at in range(count)]
+            return Simulation(tuple(float(largest * (coin < 0.5)) for coin in coins))
+        rule = self._resolve(told)
+        if rule is None:
+            return None
+        strengths = _strengths(rule, passage)
+        effect = self._settings.latent_effect
+        shift = effect * _NORMAL.inv_cdf(self._even("latent", told.identity())) if effect else 0.0
+        rate = self._error_rate(rule, float(strengths.max(initial=0.0)), shift)
+        if self._even("error", question.name, told.identity(), passage.identity()) >= rate:
+            return Simulation(token_strengths(strengths, largest))
+        wrong = [0.0] * count
+        if not strengths.any() and count:
+            wrong[int(count * self._even("where", told.identity(), passage.identity()))] = float(largest)
+        return Simulation(tuple(wrong))
+
+    def _chosen(self, question: Intruder, whole: str) -> Choice:
+        """The passage without the concept that the others share; errors, at the rate of false positives, name another.
+
+        Where several could be it, or none, the one is taken that most concepts agree on, and a coin decides ties.
+        """
+        passages = question.passages
+        fires = np.array(
+            [[bool(_strengths(rule, passage).any()) for passage in passages] for rule in self._known.values()], bool
+        )
+        lone = fires[fires.sum(axis=1) == len(passages) - 1] if len(fires) else fires
+        votes = (~lone).sum(axis=0) if len(lone) else np.zeros(len(passages))
+        best = np.flatnonzero(votes == votes.max())
+        at = int(best[int(len(best) * self._even("tie", whole))])
+        if self._even("error", question.name, whole) < self._settings.false_positive:
+            others = [other for other in range(len(passages)) if other != at]
+            at = others[int(len(others) * self._even("other", whole))]
+        return Choice(at + 1)
 
     def _labels(self, question: Detect | Fuzz, whole: str) -> tuple[int, ...] | None:
         """A label a passage, or None where the explanation is not known."""
@@ -214,11 +275,21 @@ def _text(pieces: tuple[str, ...]) -> rules.Text:
 
 def _strength(rule: rules.Rule, passage: Passage, *, marked: bool) -> float:
     """How strongly the rule holds: its largest strength in the window, or its smallest on the marks."""
-    before = passage.preceding()
-    strengths = rule.strengths(_text((*before, *passage.tokens)))[len(before) :]
+    strengths = _strengths(rule, passage)
     if marked:
         return float(strengths[list(passage.marks)].min()) if passage.marks else 0.0
     return float(strengths.max(initial=0.0))
+
+
+def _strengths(rule: rules.Rule, passage: Passage) -> NDArray[np.float32]:
+    """The rule's strength on each token of a window, `[positions]`, what stands before it seen."""
+    before = passage.preceding()
+    return rule.strengths(_text((*before, *passage.tokens)))[len(before) :]
+
+
+def _written(answer: Answer, question: Question) -> str:
+    name = {Judgement: "labels", Simulation: "strengths", Choice: "number"}[type(answer)]
+    return FORMATS[name].format(answer, question)
 
 
 def _shifted(rate: float, shift: float) -> float:
