@@ -19,6 +19,7 @@ from harness.subject.tracing import Traced
 from harness.task import CoderSettings
 from tests.subject.test_steer import ATTENTION, LAYERS, sae
 
+DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 PROMPTS = pad_left([[5, 80, 41, 122, 9], [200, 17], [33], [7, 8, 9]])
 
 
@@ -127,3 +128,12 @@ def test_blocks_below_the_hookpoint_do_not_run_again(traced: dict[str, Traced]) 
 def test_strengths_beyond_numbers_have_a_status(traced: dict[str, Traced]) -> None:
     steering = Steering(traced["llama"], Hookpoint("model.layers.1"), sae())
     assert torch.isnan(Prompts(steering, PROMPTS).kl(torch.full((1, 16), torch.inf))).all()
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the shared data")
+@pytest.mark.parametrize("layer", [0, 2, 4])
+def test_stories260k_meets_what_a_dense_sweep_reaches(layer: int) -> None:
+    model = Traced(load_model(find_model(str(DATA / "stories260K"), None, Path()), "float32", "cpu"))
+    prompts = pad_left([[1, 403, 407, 261], [1, 300 + layer], [1, 310, 320, 330, 340]])
+    check_against_sweep(Steering(model, Hookpoint(f"model.layers.{layer}"), sae(64)), prompts, range(6))
