@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.analysis.spending import SpendingLine, attempt_frame, spending
 from harness.errors import RunError
+from harness.metrics import CHANCE
 from harness.runs.conductor import explanation_of
 from harness.runs.directory import JOURNAL
 from harness.runs.journal import Journal, TaskRecord, Unit
@@ -156,6 +157,12 @@ class Run:
         units = (unit for arm in arms for unit in self.journal.units(arm.digest) if unit.status == "ok")
         found = next((unit.result["metrics"] for unit in units if unit.result["metrics"]), {})
         return wanted if found.get(wanted) is not None else own
+
+    def chance_of(self, scorer: str) -> float:
+        """What the figure that a scorer is shown by is by guessing."""
+        metric = self.metric_of(scorer)
+        arm = next(arm for arm in self.scoring if arm.scorer == scorer)
+        return arm.chance if arm.chance is not None and metric == arm.metric else CHANCE.get(metric, 0.0)
 
     def explanation_units(self) -> Iterator[tuple[ExplanationArm, int, Unit | None]]:
         """Arm, latent and unit of what is done; the unit is None for controls whose words are constant."""

@@ -248,15 +248,22 @@ def _table(scores: Sequence[Score], metric: str) -> ScoreTable:
         arms.setdefault(score.arm, []).append(score)
     latents = sorted({(score.coder, score.latent) for score in scores})
     place = {latent: row for row, latent in enumerate(latents)}
+    chance = _chance(scores, metric)
     value, at_chance, worst = (np.full((len(latents), len(arms)), np.nan) for _ in range(3))
     for column, (arm, group) in enumerate(arms.items()):
         where = [place[score.coder, score.latent] for score in group]
         if len(set(where)) != len(where):
             raise ValueError(f'arm "{arm.label}" has two scores of "{group[0].scorer}" for one latent')
         value[where, column] = [score.figure(metric) for score in group]
-        at_chance[where, column] = [score.filled(metric, CHANCE[metric]) for score in group]
+        at_chance[where, column] = [score.filled(metric, chance) for score in group]
         worst[where, column] = [score.filled(metric, WORST.get(metric, math.nan)) for score in group]
     return ScoreTable(tuple(arms), tuple(latents), value, at_chance, worst, tuple(map(tuple, arms.values())))
+
+
+def _chance(scores: Sequence[Score], metric: str) -> float:
+    """What the figure is by guessing: as the scorer says it beside its figures, else that of one half activating."""
+    said = ((score.metrics or {}).get("chance") for score in scores)
+    return next((float(value) for value in said if value is not None), CHANCE[metric])
 
 
 def _missing(value: Any) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from harness import metrics
 from harness.analysis.load import Run, ScoreRow
 from harness.errors import StoreError
 from harness.report.data import Arm, ScorerLine
@@ -73,8 +72,7 @@ class Reading:
         return tuple(self._scorer(name) for name in names)
 
     def _scorer(self, name: str) -> ScorerLine:
-        metric = self.run.metric_of(name)
-        return ScorerLine(name, metric, metrics.CHANCE.get(metric, 0.0))
+        return ScorerLine(name, self.run.metric_of(name), self.run.chance_of(name))
 
     @cached_property
     def too_few(self) -> set[Latent]:

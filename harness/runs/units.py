@@ -62,7 +62,10 @@ class ExplanationArm:
 
 @dataclass(frozen=True, slots=True)
 class ScoreArm:
-    """One scorer on one rung of one coder; `metric` is what it is ranked by, `blind` ones judge no explanation."""
+    """One scorer on one rung of one coder; `metric` is what it is ranked by, `blind` ones judge no explanation.
+
+    `chance` is what that figure is by guessing, None where it is that of `harness.metrics.CHANCE`.
+    """
 
     scorer: str
     model: str | None
@@ -72,6 +75,7 @@ class ScoreArm:
     digest: str
     metric: str = "balanced_accuracy"
     blind: bool = False
+    chance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -234,6 +238,7 @@ def _scoring(task: Task, scorers: Mapping[str, Scorer], models: Models, store_id
             digest([_VERSION, "score", dict(scorer.identity), rung, *_decides(task, rung, models), store_id, coder]),
             scorer.metric,
             scorer.blind,
+            scorer.chance,
         )
         for name, scorer in scorers.items()
         for rung in task.examples.scored.rungs
