@@ -85,6 +85,13 @@ def test_failed_verdicts_count_at_chance_by_their_share() -> None:
     assert line["worst"] == pytest.approx((0.75 * 0.9 + 0.9) / 2)
 
 
+def test_a_scorers_own_chance_is_what_its_failures_count_as() -> None:
+    figures = {"accuracy": 0.8, "chance": 0.2}
+    rows = [_row(0, "a", None, metrics=figures), _failed(1, "a", "unparsable")]
+    line = _line(summary(pd.DataFrame(rows), "accuracy"), "a")
+    assert line["mean_at_chance"] == pytest.approx((0.8 + 0.2) / 2)
+
+
 def test_an_undefined_figure_counts_at_chance_and_is_told() -> None:
     line = _line(summary(pd.DataFrame([_row(0, "a", 0.9), _row(1, "a", None)]), "balanced_accuracy"), "a")
     assert (line["ok"], line["undefined"]) == (2, 1)
