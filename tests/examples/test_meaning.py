@@ -8,8 +8,8 @@ What remains: a latent that fires on all numbers leaves no number in its silent 
 fixture SAE, some of whose latents do that, the judge reaches an AUROC of 0.52 (0.50 to 0.54, 90 latents); on planted
 latents 0.51 (0.49 to 0.53), on those of a real model 0.50 (0.50 to 0.51). On the rung `misplaced` it reaches 0.49 (0.47
 to 0.51) on the fixture SAE and 0.504 on the real model, the mean of eight draws, each within 0.004 of its neighbours:
-few silent tokens of a window look like the active one, and they are a hundredth more frequent. With the same patterns put at the same places
-whatever stands there, as if kind and frequency told nothing, it reaches 0.58, 0.75 and 0.56.
+few silent tokens of a window look like the active one, and they are a hundredth more frequent. With the same patterns
+put at the same places whatever stands there, as if kind and frequency told nothing, it reaches 0.58, 0.75 and 0.56.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def _questions() -> list[tuple[str, Question]]:
     ids = tokenizer.encode(TEXT, add_special_tokens=False).ids[:32]
     assert len(ids) == 32
     pieces = [tokenizer.decode(ids[:n]) for n in range(33)]
-    tokens = tuple(after[len(before) :] for before, after in zip(pieces[:-1], pieces[1:], strict=True))
+    tokens = tuple(after[len(before) :] for before, after in pairwise(pieces))
     plain, marked = Passage(tokens), Passage(tokens, (3, 9, 20))
     activations = np.zeros(32, np.float32)
     activations[[3, 9, 20]] = 1.0
