@@ -103,6 +103,9 @@ def _verdicts(draw: np.random.Generator, count: int) -> Verdicts:
         (chances > 0.5).astype(np.int8),
         chances,
         np.zeros(count, np.uint8),
+        np.full(count, np.nan, np.float32),
+        np.empty((count, 0), np.float16),
+        np.empty((count, 0), np.float16),
     )
 
 

@@ -11,9 +11,10 @@ from harness.clients.ask import ask
 from harness.clients.models import Models
 from harness.examples.draw import LatentExamples
 from harness.explainers.base import Explained
-from harness.questions.kinds import Explain, Judgement
+from harness.questions.kinds import Explain
 from harness.questions.prompts import load_variant
 from harness.questions.strength import Rounding
+from harness.values import Explanation, Failure
 
 __all__ = ["Contexts"]
 
@@ -50,5 +51,5 @@ class Contexts:
         """Explain one latent from its shown examples."""
         question = Explain(examples.shown, examples.maximum, self._rounding)
         asked = await ask(self._client, self._variant, question, seed=seed)
-        assert not isinstance(asked.answer, Judgement)
+        assert isinstance(asked.answer, Explanation | Failure)
         return Explained(asked.answer, asked.replies, asked.usage)
