@@ -1,6 +1,7 @@
 """latent-harness: explains in words what the latents of sparse autoencoders do, and measures how good the words are.
 
 Run a task:                 harness.run("demo"), or await harness.arun("demo")
+Ask if a judge can judge:   harness.judge("openai/gpt-5-mini")
 See what it would cost:     harness.plan("demo").table()
 Read what came out:         harness.load("runs/demo").explanations(), .scores(), .verdicts(), .summary()
 Build a task in Python:     harness.load_task("demo", ["latents.sample=5"])
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.analysis.load import Run as Run
     from harness.analysis.load import load as load
+    from harness.api import ajudge as ajudge
     from harness.api import arun as arun
+    from harness.api import judge as judge
     from harness.api import run as run
     from harness.errors import HarnessError as HarnessError
     from harness.errors import UserError as UserError
@@ -23,7 +26,20 @@ if TYPE_CHECKING:
     from harness.task import Task as Task
     from harness.task import load_task as load_task
 
-__all__ = ["HarnessError", "Run", "Store", "Task", "UserError", "arun", "load", "load_task", "plan", "run"]
+__all__ = [
+    "HarnessError",
+    "Run",
+    "Store",
+    "Task",
+    "UserError",
+    "ajudge",
+    "arun",
+    "judge",
+    "load",
+    "load_task",
+    "plan",
+    "run",
+]
 
 # name -> module: imported when first used, so that `import harness` costs next to nothing
 _PUBLIC = {
@@ -32,7 +48,9 @@ _PUBLIC = {
     "Store": "harness.store",
     "Task": "harness.task",
     "UserError": "harness.errors",
+    "ajudge": "harness.api",
     "arun": "harness.api",
+    "judge": "harness.api",
     "load": "harness.analysis.load",
     "load_task": "harness.task",
     "plan": "harness.runs.plan",

@@ -1,21 +1,27 @@
-"""Running a task from Python: `arun` where an event loop runs, `run` anywhere, notebooks included."""
+"""From Python: `arun` and `ajudge` where an event loop runs, `run` and `judge` anywhere, notebooks included."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 from harness.analysis.load import Run, load
 from harness.errors import RunStopped
+from harness.judges.qualify import Candidate, qualify, variants_of
+from harness.judges.qualify import default_directory as judge_directory
+from harness.judges.sheet import Sheet
 from harness.report import write_report
 from harness.runs.progress import Progress
 from harness.runs.running import Outcome, conduct, default_directory
 from harness.runs.stop import Stop
 from harness.task import Task, load_task
 
-__all__ = ["arun", "finished", "run"]
+__all__ = ["ajudge", "arun", "finished", "judge", "run"]
+
+T = TypeVar("T")
 
 
 async def arun(
@@ -63,26 +69,86 @@ def run(
     """
     stop = Stop()
 
-    def work() -> Run:
-        return asyncio.run(
-            arun(
-                task,
-                out,
-                overrides=overrides,
-                limit=limit,
-                retry_failed=retry_failed,
-                report=report,
-                progress=progress,
-                stop=stop,
-            )
+    async def work() -> Run:
+        return await arun(
+            task,
+            out,
+            overrides=overrides,
+            limit=limit,
+            retry_failed=retry_failed,
+            report=report,
+            progress=progress,
+            stop=stop,
         )
 
+    return _anywhere(work, stop)
+
+
+async def ajudge(
+    model: str,
+    out: str | Path | None = None,
+    *,
+    prompts: Sequence[str] = (),
+    batch: int = 5,
+    logprobs: bool | None = None,
+    settings: Mapping[str, Any] | None = None,
+    spend: float | None = None,
+    seed: int = 0,
+    stop: Stop | None = None,
+) -> tuple[Sheet, ...]:
+    """Ask a judge about planted items of known truth, or go on asking; its sheets, for detection and for fuzzing.
+
+    `prompts` are variants such as `tiny` (of both) or `fuzzing=./mine.toml`, `batch` and `logprobs` keys of the
+    scorers, and `settings` the model's own, all as the judge will be used; `spend` is a limit of dollars. `out` is the
+    directory, `runs/judge-<model>` unless given; reports of runs beside it show the sheets.
+
+    Raises:
+        UserError: the model or something else is wrong.
+        RunStopped: a provider, the budget or the user stopped it; asking again goes on from there.
+    """
+    candidate = Candidate(model, settings or {}, variants_of(prompts), batch, logprobs, seed, spend)
+    directory = Path(out) if out is not None else judge_directory(model)
+    return await qualify(candidate, directory, stop=stop)
+
+
+def judge(
+    model: str,
+    out: str | Path | None = None,
+    *,
+    prompts: Sequence[str] = (),
+    batch: int = 5,
+    logprobs: bool | None = None,
+    settings: Mapping[str, Any] | None = None,
+    spend: float | None = None,
+    seed: int = 0,
+) -> tuple[Sheet, ...]:
+    """As `ajudge`, for where nothing is awaited; inside a running event loop it works in a thread of its own."""
+    stop = Stop()
+
+    async def work() -> tuple[Sheet, ...]:
+        return await ajudge(
+            model,
+            out,
+            prompts=prompts,
+            batch=batch,
+            logprobs=logprobs,
+            settings=settings,
+            spend=spend,
+            seed=seed,
+            stop=stop,
+        )
+
+    return _anywhere(work, stop)
+
+
+def _anywhere(work: Callable[[], Coroutine[Any, Any, T]], stop: Stop) -> T:
+    """Do what is awaited elsewhere, in a thread of its own where an event loop runs here."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return work()
+        return asyncio.run(work())
     with ThreadPoolExecutor(1, thread_name_prefix="harness-run") as thread:
-        done = thread.submit(work)
+        done = thread.submit(lambda: asyncio.run(work()))
         try:
             return done.result()
         except KeyboardInterrupt:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["SpendingLine", "attempt_frame", "spending"]
 
 _TOLD = tuple(field.name for field in fields(StoredAttempt) if field.name != "id")
-_STAGES = ("probe", "explain", "score", "")
+_STAGES = ("probe", "explain", "score", "judge", "")
 
 
 @dataclass(frozen=True, slots=True)

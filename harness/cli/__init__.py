@@ -11,6 +11,7 @@ from harness.cli.collect import collect
 from harness.cli.examples import examples
 from harness.cli.export import export
 from harness.cli.import_ import import_
+from harness.cli.judge import judge
 from harness.cli.models import models
 from harness.cli.plan import plan
 from harness.cli.report import report
@@ -37,6 +38,7 @@ app.command("plan")(plan)
 app.command("collect")(collect)
 app.command("examples")(examples)
 app.command("models")(models)
+app.command("judge")(judge)
 app.command("report")(report)
 app.command("export")(export)
 app.command("import")(import_)

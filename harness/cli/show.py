@@ -21,6 +21,7 @@ from harness.analysis.tables import latent_table, summary
 from harness.clients.ledger import Amount
 from harness.report.data import Comparison
 from harness.report.header import header
+from harness.report.judges import judge_lines
 from harness.report.reading import Reading
 from harness.report.spending import spent_line
 from harness.report.tables import comparisons
@@ -66,6 +67,10 @@ class _Bars:
     ) -> None:
         self._bars.stop()
 
+    def note(self, text: str) -> None:
+        """One line that a person should read."""
+        self._console.print(Text(visible(text)))
+
     def _line(self, text: str, *, last: bool) -> None:
         """Without a terminal: a line at the end of a stage, and every ten seconds before."""
         if not self._bars.disable or not (last or time.monotonic() - self._told > _SECONDS):
@@ -84,10 +89,6 @@ class Display(_Bars):
         self._statuses: Counter[Status] = Counter()
         self._latents = (0, 0)
         self._spent: Callable[[], Amount] = Amount
-
-    def note(self, text: str) -> None:
-        """One line that a person should read."""
-        self._console.print(Text(visible(text)))
 
     def collecting(self, done: int, total: int) -> None:
         """Tokens collected so far, of so many."""
@@ -183,8 +184,9 @@ def print_results(run: Run) -> None:
     reading = Reading(run)
     for comparison in filter(_headline(run), comparisons(reading)):
         screen.print(Text(visible(f"{conclusion(comparison)} ({evidence(comparison)})")))
-    for line in model_free_lines(header(reading).roles):
-        screen.print(Text(line))
+    found = header(reading)
+    for line in (*model_free_lines(found.roles), *judge_lines(found.judges)):
+        screen.print(Text(visible(line)))
     if spent := spent_line(run.spending()):
         screen.print(Text(visible(spent)))
     screen.print(Text(f"report: {run.path / REPORT}"))

@@ -12,7 +12,11 @@ __all__ = ["Purpose", "on_behalf", "purpose"]
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
-    """`stage` is `explain`, `score` or `probe`; `arm` an arm's digest; `latent` an index within the arm's coder."""
+    """For whom: `arm` is an arm's digest, `latent` an index within its coder.
+
+    `stage` is `explain`, `score`, `probe` or, where a judge is qualified, `judge`: the arm is then a scorer's identity
+    and the latent one of its planted sets.
+    """
 
     stage: str = ""
     arm: str = ""

@@ -25,6 +25,7 @@ from harness.metrics.paired import (
     sign_flip,
 )
 from harness.metrics.resampling import own_interval, permute_truth, permuted_figures
+from harness.metrics.shares import difference_interval, jeffreys
 
 __all__ = [
     "CHANCE",
@@ -44,8 +45,10 @@ __all__ = [
     "classification",
     "compare_paired",
     "detectable_difference",
+    "difference_interval",
     "figure",
     "holm",
+    "jeffreys",
     "latents_needed",
     "mean_interval",
     "own_interval",

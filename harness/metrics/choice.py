@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
+
+from harness.metrics.shares import jeffreys
 
 __all__ = ["choice"]
 
@@ -18,7 +19,6 @@ def choice(right: NDArray[np.bool_], options: int) -> dict[str, Any]:
     ends are in [0, 1], None where nothing was answered.
     """
     found, count = int(right.sum()), len(right)
-    low = 0.0 if found == 0 else float(beta.ppf(0.025, found + 0.5, count - found + 0.5))
-    high = 1.0 if found == count else float(beta.ppf(0.975, found + 0.5, count - found + 0.5))
-    share, low, high = (found / count, low, high) if count else (None, None, None)
+    interval = jeffreys(found, count)
+    share, low, high = (None, None, None) if interval is None else (found / count, interval.low, interval.high)
     return {"accuracy": share, "accuracy_low": low, "accuracy_high": high, "chance": 1 / options, "questions": count}

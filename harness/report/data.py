@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis.spending import SpendingLine
+from harness.judges.sheet import Sheet
 from harness.values import FailureStatus, Latent, Status
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ExplanationLine",
     "FailureCount",
     "Header",
+    "JudgeLine",
     "LatentReport",
     "Lift",
     "Outcome",
@@ -108,6 +110,16 @@ class Primary:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeLine:
+    """A scorer whose model is asked to judge, with that judge's sheet, None where there is none of just this judge."""
+
+    scorer: str
+    kind: str
+    model: str
+    sheet: Sheet | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """What was run, on what, with which parts; `counts` are named numbers, shown in their order."""
 
@@ -124,6 +136,7 @@ class Header:
     spending: tuple[SpendingLine, ...] = ()
     seconds: float | None = None
     notes: tuple[str, ...] = ()
+    judges: tuple[JudgeLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

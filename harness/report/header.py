@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
-from harness.report.data import CoderLine, FailureCount, Header, Primary, RoleLine
+from harness.judges.items import KINDS
+from harness.judges.sheet import find_sheet
+from harness.report.data import CoderLine, FailureCount, Header, JudgeLine, Primary, RoleLine
 from harness.report.reading import Reading, arm_of
 from harness.report.words import RUNG_NOTES
 from harness.runs.journal import Unit
@@ -31,6 +33,7 @@ def header(reading: Reading) -> Header:
         failures=tuple(_failures(reading)),
         spending=tuple(reading.run.spending()),
         notes=tuple(_notes(reading)),
+        judges=tuple(_judges(reading)),
     )
 
 
@@ -85,6 +88,21 @@ def _roles(reading: Reading) -> Iterator[RoleLine]:
         found = reading.run.record["scorers"][scorer.name]
         prompt = next((arm.prompt for arm in reading.run.scoring if arm.scorer == scorer.name), "")
         yield _role("scorer", scorer.name, scorer.kind, found, prompt, free)
+
+
+def _judges(reading: Reading) -> Iterator[JudgeLine]:
+    """The scorers that a model judges for; those without a language model only where they have a sheet all the same.
+
+    Sheets are looked for in the folders beside the run's own.
+    """
+    beside = reading.run.path.resolve().parent
+    for scorer in reading.task.scorer:
+        identity = reading.run.record["scorers"][scorer.name]
+        if not (model := identity.get("model")):
+            continue
+        sheet = find_sheet(beside, identity) if scorer.kind in KINDS else None
+        if sheet is not None or model[0] not in reading.run.record["model_free"]:
+            yield JudgeLine(scorer.name, scorer.kind, str(model[0]), sheet)
 
 
 def _counts(reading: Reading) -> dict[str, int]:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from harness.report import figures, text, words
 from harness.report.data import Comparison, LatentReport, ReportData, ScoreLine, ScorerLine, SummaryRow
+from harness.report.judges import cells, judge_lines, standing
 from harness.report.payload import payload
 from harness.report.spending import failed_attempts, total_dollars
 
@@ -62,7 +63,12 @@ def render(data: ReportData) -> str:
             comparisons=_comparisons(data),
             histograms=[(scorer, figures.histograms(data, scorer)) for scorer in data.scorers],
             curves=[panel for scorer in data.scorers if (panel := figures.curves(data, scorer)) is not None],
-            notices=[*words.model_free_lines(data.header.roles), *data.header.notes],
+            notices=[
+                *words.model_free_lines(data.header.roles),
+                *judge_lines(data.header.judges),
+                *data.header.notes,
+            ],
+            sheets=[(judge, judge.sheet) for judge in data.header.judges if judge.sheet is not None],
             listed=[_listed(data, latent) for latent in data.latents[:LISTED]],
         )
     )
@@ -97,6 +103,8 @@ def _environment() -> Environment:
         "failed_attempts": failed_attempts,
         "total_dollars": total_dollars,
         "rung": lambda rung: words.RUNG_NOTES.get(rung, ""),
+        "cells": lambda sheet: list(cells(sheet)),
+        "standing": standing,
         "note": lambda arm: words.CONTROL_NOTES.get(arm.control or "", ""),
     }
     return environment

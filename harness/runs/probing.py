@@ -11,10 +11,10 @@ from harness.clients.models import Models
 from harness.clients.protocol import Client, Request
 from harness.clients.purpose import Purpose, on_behalf
 from harness.clients.wants import Want
-from harness.errors import BadRequest, ClientError, MissingLogprobs, TaskError
+from harness.errors import BadRequest, ClientError, MissingLogprobs, RunStopped, TaskError
 from harness.questions.messages import Message
 
-__all__ = ["check_wants", "lacking", "probe"]
+__all__ = ["check_wants", "lacking", "learn_wants", "probe"]
 
 # room for a model that thinks before it answers; others stop after a token
 _TOKENS = 16
@@ -46,6 +46,20 @@ async def probe(models: Models, wants: Sequence[Want]) -> None:
                 group.start_soon(learn, *want)
     if errors:
         raise errors[0]
+
+
+async def learn_wants(models: Models, wants: Sequence[Want], note: Callable[[str], None], source: str = "") -> None:
+    """Ask what only asking tells, then tell what models lack, as `check_wants`.
+
+    Raises:
+        TaskError: a model lacks what is needed of it.
+        RunStopped: a model does not answer.
+    """
+    try:
+        await probe(models, wants)
+    except ClientError as error:
+        raise RunStopped(f"asked once before the run starts, {error.model} did not answer: {error.message}") from error
+    check_wants(models, wants, note, source)
 
 
 def check_wants(models: Models, wants: Sequence[Want], note: Callable[[str], None], source: str = "") -> None:

@@ -13,18 +13,18 @@ from typing import Any
 import anyio
 
 from harness.clients import Client, Limits, RunBudget, assemble, price_of
-from harness.clients.lag import watch_loop
 from harness.clients.models import Models
-from harness.errors import ClientError, RunStopped, Starved, StoreError, TaskError
+from harness.errors import StoreError, TaskError
 from harness.runs.conductor import Conductor
 from harness.runs.directory import JOURNAL, freeze, held
 from harness.runs.indexing import build_indexes, check_embedder
 from harness.runs.journal import Journal
-from harness.runs.probing import check_wants, probe
+from harness.runs.probing import check_wants, learn_wants
 from harness.runs.progress import Progress, Silent
 from harness.runs.selection import check_sampling, choose
 from harness.runs.stop import Stop
 from harness.runs.units import CONSTANT, Plan, make_plan, naming
+from harness.runs.watching import watched
 from harness.store import Store
 from harness.subject.collect import collect, read_figures, store_config
 from harness.subject.worker import Caller, worker
@@ -109,31 +109,12 @@ async def conduct(
             progress.note(f"changed since the last run here: {line}")
         await journal.begin(record, _descriptions(plan))
         progress.begin(sum(map(len, latents.values())), _units(plan, latents), lambda: budget.spent)
-        await _watched(conductor, limits, task.limits.patience, progress)
+        cure = "limits.patience says how long to wait"
+        await watched(conductor.run, conductor.end, limits, task.limits.patience, progress.note, cure)
         stopped = None if conductor.stopped_by is None else str(conductor.stopped_by)
         return Outcome(directory, dict(conductor.statuses), stopped, interrupted=stop.wished)
     # only a cancelled scope, left early, comes here
     return Outcome(directory, {}, interrupted=True)
-
-
-async def _watched(conductor: Conductor, limits: Limits, patience: float, progress: Progress) -> None:
-    """Conduct, warn when the event loop lags, and end the run when no reply has come for `patience` seconds."""
-    failed: Exception | None = None
-    async with anyio.create_task_group() as group:
-
-        async def watch() -> None:
-            conductor.end(Starved(f"{await limits.starved(patience)}; limits.patience says how long to wait"))
-            group.cancel_scope.cancel()
-
-        group.start_soon(watch)
-        group.start_soon(watch_loop, progress.note)
-        try:
-            await conductor.run()
-        except Exception as error:  # raised below: the group would make a group of errors of it
-            failed = error
-        group.cancel_scope.cancel()
-    if failed is not None:
-        raise failed
 
 
 async def check(task: Task) -> None:
@@ -159,11 +140,7 @@ async def probed(plan: Plan, models: Models, task: Task, progress: Progress) -> 
         TaskError: a model lacks what a scorer or explainer needs.
         RunStopped: a model does not answer.
     """
-    try:
-        await probe(models, plan.wants)
-    except ClientError as error:
-        raise RunStopped(f"asked once before the run starts, {error.model} did not answer: {error.message}") from error
-    check_wants(models, plan.wants, progress.note, task.source)
+    await learn_wants(models, plan.wants, progress.note, task.source)
 
 
 def _check_prices(task: Task, models: Models) -> None:

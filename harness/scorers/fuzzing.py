@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from harness.examples.marks import mark
 from harness.questions.kinds import Fuzz
 from harness.scorers.base import Scored, Scorer
 from harness.scorers.judging import Judge, JudgeSettings
-from harness.values import Explanation, ScoredSet
+from harness.values import Example, Explanation, Passage, ScoredSet
 
 __all__ = ["Fuzzing"]
 
@@ -40,8 +41,17 @@ class Fuzzing(Scorer):
 
     async def score(self, explanation: Explanation | None, examples: ScoredSet, seed: int) -> Scored:
         """Judge one explanation on one rung's examples."""
-        passages = mark(examples, self._threshold, seed)
-        return await self._judge.judge(explanation, examples.examples, passages, Fuzz, seed)
+        return await self.judge(explanation, examples.examples, self.shown(examples, seed), seed)
+
+    def shown(self, examples: ScoredSet, seed: int) -> Sequence[Passage]:
+        """The passages as the judge sees them, with their marks, one an example."""
+        return mark(examples, self._threshold, seed)
+
+    async def judge(
+        self, explanation: Explanation | None, examples: Sequence[Example], passages: Sequence[Passage], seed: int
+    ) -> Scored:
+        """Judge one explanation on examples that are shown as `passages`, in their order."""
+        return await self._judge.judge(explanation, examples, passages, Fuzz, seed)
 
     def takes(self, rung: str) -> bool:  # noqa: ARG002 - the same for every rung
         """Whether it is asked on a rung: it shows marks, so on all."""
