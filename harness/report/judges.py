@@ -15,20 +15,20 @@ __all__ = ["cells", "judge_lines", "standing"]
 def cells(sheet: Sheet) -> Iterator[tuple[str, str]]:
     """A sheet's figures, each with its name."""
     yield "prompts answered (parse rate)", _rate(sheet.parse)
-    yield "true explanation, says 1 where it holds (TPR)", _rate(sheet.tpr)
-    yield "true explanation, says 1 where it does not (FPR)", _rate(sheet.fpr)
+    yield "true: 1s where it holds (TPR)", _rate(sheet.tpr)
+    yield "true: 1s where it does not hold (FPR)", _rate(sheet.fpr)
     yield "TPR - FPR", _difference(sheet.separation)
     for name, told in (("near miss", sheet.near_miss), ("wrong", sheet.wrong)):
-        yield f"{name}, says 1 where only the latent fires (right: 0)", _rate(told.firing)
-        yield f"{name}, says 1 where neither does (right: 0)", _rate(told.silent)
-        yield f"{name}, says 1 where it holds (right: 1)", _rate(told.holding)
+        yield f"{name}: 1s where only the latent fires (right: 0)", _rate(told.firing)
+        yield f"{name}: 1s where neither (right: 0)", _rate(told.silent)
+        yield f"{name}: 1s where it holds (right: 1)", _rate(told.holding)
     yield "TPR minus the 1s on near misses", _difference(sheet.discernment)
-    yield "changed in other batches (flips)", "one a prompt" if sheet.flips is None else _rate(sheet.flips)
+    yield "verdicts changed in other batches (flips)", "one a prompt" if sheet.flips is None else _rate(sheet.flips)
     yield "AUROC", figure(sheet.auroc)
     yield "Brier score", figure(sheet.brier)
     yield "failed prompts", _failures(sheet)
     yield (
-        "calls, tokens in, tokens out a verdict",
+        "calls / tokens in / tokens out a verdict",
         " / ".join(f"{number / sheet.asked:.3g}" for number in (sheet.calls, sheet.prompt_tokens, sheet.reply_tokens)),
     )
     yield "dollars for 1,000 verdicts", _dollars(sheet)

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from harness.report import figures, text, words
 from harness.report.data import Comparison, LatentReport, ReportData, ScoreLine, ScorerLine, SummaryRow
-from harness.report.judges import cells, judge_lines, standing
+from harness.report.judges import cells, judge_lines
 from harness.report.payload import payload
 from harness.report.spending import failed_attempts, total_dollars
 
@@ -104,7 +104,6 @@ def _environment() -> Environment:
         "total_dollars": total_dollars,
         "rung": lambda rung: words.RUNG_NOTES.get(rung, ""),
         "cells": lambda sheet: list(cells(sheet)),
-        "standing": standing,
         "note": lambda arm: words.CONTROL_NOTES.get(arm.control or "", ""),
     }
     return environment

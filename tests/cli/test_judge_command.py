@@ -21,7 +21,7 @@ def test_it_prints_the_figures_and_the_verdict_and_says_where_the_sheet_is(
         cells[1].strip(): [cell.strip() for cell in cells[2:4]] for line in lines if len(cells := line.split("│")) > 3
     }
     sheets = json.loads((tmp_path / "runs/judge-truth-noisy/judge.json").read_text())["sheets"]
-    for sheet, shown in zip(sheets, rows["true explanation, says 1 where it holds (TPR)"], strict=True):
+    for sheet, shown in zip(sheets, rows["true: 1s where it holds (TPR)"], strict=True):
         tpr = sheet["tpr"]
         assert shown == f"{tpr['share']:.2f} [{tpr['low']:.2f}, {tpr['high']:.2f}]"
         assert 0.4 < tpr["share"] < 0.8

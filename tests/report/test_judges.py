@@ -75,7 +75,9 @@ async def test_the_sheet_beside_the_run_is_shown(
     assert f"({detection.date[:10]}, 200 planted items: TPR {tpr.share:.2f} [{tpr.low:.2f}, {tpr.high:.2f}]" in line
     page = render(gather(run))
     assert "sheets: planted items of known truth" in page
-    assert f"{detection.date}, seed 0, 200 items" in page
+    assert f'<td class="number">{tpr.share:.2f} [{tpr.low:.2f}, {tpr.high:.2f}]</td>' in page
+    assert '<td class="number">not qualified</td>' in page
+    assert f"{detection.date[:10]}, seed 0, 200 items" in page
     print_results(run)
     assert line in " ".join(capsys.readouterr().out.split())
 
