@@ -37,6 +37,7 @@ def judge(
 
     from harness.cli.judging import print_sheets
     from harness.cli.show import Steps
+    from harness.errors import RunStopped
     from harness.judges.qualify import Candidate, default_directory, qualify, variants_of
     from harness.overrides import override
     from harness.runs.stop import Stop, on_signals
@@ -54,5 +55,11 @@ def judge(
             return await qualify(candidate, directory, tell=steps.tell, note=steps.note, stop=stop)
 
     with Steps("asking", "sets") as steps:
-        sheets = asyncio.run(work())
+        try:
+            sheets = asyncio.run(work())
+        except RunStopped as error:
+            if not stop.wished:
+                raise
+            typer.echo(f"harness: {error}", err=True)
+            raise typer.Exit(130) from error
     print_sheets(sheets, directory)

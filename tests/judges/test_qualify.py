@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -124,16 +125,17 @@ async def test_every_judge_is_asked_the_same(tmp_path: Path) -> None:
 
 
 async def test_both_protocols_are_asked_by_the_scorers_prompts(tmp_path: Path, point_at: Callable[..., None]) -> None:
+    models = ("openai/gpt-4.1-mini", "anthropic/judge", FAKE)
     async with FakeProvider() as provider:
         point_at(provider)
         found = {
             model: await qualify(Candidate(model, {"price": PRICE["price"]}), tmp_path / model.replace("/", "-"))
-            for model in (FAKE, "anthropic/judge")
+            for model in models
         }
         paths = {request.path for request in provider.requests}
         assert paths == {"/v1/chat/completions", "/v1/messages"}
         fuzzing = sum("<<" in str(request.body["messages"][-1]) for request in provider.requests)
-        assert fuzzing == PROMPTS
+        assert fuzzing == len(models) * PROMPTS / 2
         dollars = sum(sheet.dollars or 0.0 for sheets in found.values() for sheet in sheets)
         # the probe of what nothing is known of is not the judge's work
         assert dollars == pytest.approx(provider.bill.dollars, rel=0.01)
@@ -144,7 +146,7 @@ async def test_both_protocols_are_asked_by_the_scorers_prompts(tmp_path: Path, p
             assert sheet.parse.share == 1.0
             assert sheet.prompt_tokens > 1000
             # logprobs are asked for where the protocol has them
-            assert (sheet.auroc is not None) == (model == FAKE)
+            assert (sheet.auroc is not None) == (not model.startswith("anthropic/"))
 
 
 async def test_prose_lowers_the_parse_rate_by_as_many_prompts_as_got_it(
@@ -186,7 +188,12 @@ async def test_a_finished_judge_is_not_asked_again_and_keeps_its_sheet(
         first = await qualify(Candidate(FAKE, NO_LOGPROBS), tmp_path)
         asked = len(provider.requests)
         (tmp_path / SHEET).unlink()
-        assert await qualify(Candidate(FAKE, NO_LOGPROBS), tmp_path) == first  # its date too: that of the asking
+        with sqlite3.connect(tmp_path / JOURNAL) as journal:
+            journal.execute("UPDATE attempts SET created = 1e9 + created / 1e9")
+        journal.close()
+        again = await qualify(Candidate(FAKE, NO_LOGPROBS), tmp_path)
+        assert plain(again) == plain(first)
+        assert {sheet.date for sheet in again} == {"2001-09-09T01:46:41+00:00"}  # when it was asked
         assert len(provider.requests) == asked == PROMPTS
 
 

@@ -97,8 +97,8 @@ def test_a_rates_interval_is_jeffreys() -> None:
 
 def test_flips_compare_each_window_with_itself() -> None:
     mine = planted("true", TRUTH)
-    # asked again in the order 3, 0, 2, 1; window 1 is now called 0, all others as before
-    same = trial(mine, [1, 1, 0, 0], [0, 1, 0, 0], [3, 0, 2, 1])
+    # asked again in the order 1, 2, 3, 0; window 1 is now called 0, all others as before
+    same = trial(mine, [1, 1, 0, 0], [0, 0, 0, 1], [1, 2, 3, 0])
     found = assess([same], 2, Usage())
     assert share(found["flips"]) == (1, 4)
     assert found["asked"] == 8
