@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from harness.clients.protocol import Client, Reply, Request
 from harness.clients.replies import request_key
 from harness.errors import ClientError, Drained, Refused, RunEnding
-from harness.questions.kinds import Answer, Question
+from harness.questions.kinds import Answer, Question, Texts
 from harness.questions.messages import Message
 from harness.questions.prompts import Variant
 from harness.values import Explanation, Failure, Usage
@@ -39,7 +39,8 @@ async def ask(
 
     Temperature, seed and logprobs (where the variant, or `logprobs`, says so) are sent where the client can take
     them. A reply that cannot be read is answered with what was wrong, once. Of an explanation cut off at the token
-    limit nothing is kept; labels that are complete are. A rule is taken only from a client that has no language model.
+    limit nothing is kept; labels that are complete are, and texts without the last line. A rule is taken only from a
+    client that has no language model.
 
     Raises:
         RunEnding: nothing more can be asked.
@@ -96,6 +97,9 @@ def _read(client: Client, variant: Variant, question: Question, reply: Reply) ->
     if reply.finish == "refusal":
         return Failure("refused", "the provider ended the reply as a refusal")
     answer = variant.parse(question, reply.text, reply.logprobs, rules=client.capabilities.model_free)
+    if reply.finish == "length" and isinstance(answer, Texts):
+        # its last line may be cut off
+        answer = variant.parse(question, reply.text.rpartition("\n")[0], reply.logprobs)
     if reply.finish == "length" and isinstance(answer, Explanation | Failure):
         return Failure("truncated", f"the reply was cut off at the limit of {variant.max_tokens} tokens")
     return answer

@@ -17,11 +17,13 @@ from harness.questions.kinds import (
     Detect,
     Explain,
     Fuzz,
+    Generate,
     Intruder,
     Judgement,
     Question,
     Simulate,
     Simulation,
+    Texts,
 )
 from harness.questions.render import parse_marked
 from harness.questions.strength import STRONGEST
@@ -30,6 +32,8 @@ from harness.values import Example, Explanation, Passage
 __all__ = [
     "ExplainFile",
     "ExplainShot",
+    "GenerateFile",
+    "GenerateShot",
     "IntruderFile",
     "IntruderShot",
     "JudgeFile",
@@ -62,7 +66,7 @@ class Sampling(_Frozen):
 
 
 class Templates(_Frozen):
-    """The messages; `withheld` stands in place of an explanation that is withheld (judges only)."""
+    """The messages; `withheld` stands in place of an explanation that is withheld (in questions that tell one)."""
 
     system: Words
     user: Words
@@ -147,8 +151,26 @@ class IntruderFile(_Frozen):
     shot: tuple[IntruderShot, ...] = ()
 
 
-PromptFile = ExplainFile | JudgeFile | SimulateFile | IntruderFile
-Shot = ExplainShot | JudgeShot | SimulateShot | IntruderShot
+class GenerateShot(_Frozen):
+    """Texts in which a latent with an explanation is active (`activating`), or is not."""
+
+    explanation: Words
+    activating: bool
+    texts: tuple[Words, ...] = Field(min_length=1)
+
+
+class GenerateFile(_Frozen):
+    """A variant of `generate`."""
+
+    description: Words
+    reply: Literal["texts"]
+    sampling: Sampling
+    templates: Templates
+    shot: tuple[GenerateShot, ...] = ()
+
+
+PromptFile = ExplainFile | JudgeFile | SimulateFile | IntruderFile | GenerateFile
+Shot = ExplainShot | JudgeShot | SimulateShot | IntruderShot | GenerateShot
 
 _FILES: dict[str, type[PromptFile]] = {
     "explain": ExplainFile,
@@ -156,6 +178,7 @@ _FILES: dict[str, type[PromptFile]] = {
     "fuzz": JudgeFile,
     "simulate": SimulateFile,
     "intruder": IntruderFile,
+    "generate": GenerateFile,
 }
 
 
@@ -188,6 +211,8 @@ def shot_question(question: str, shot: Shot) -> tuple[Question, Answer]:
     if isinstance(shot, IntruderShot):
         return Intruder(tuple(Passage((text,)) for text in shot.passages)), Choice(shot.intruder)
     told = Explanation(shot.explanation)
+    if isinstance(shot, GenerateShot):
+        return Generate(told, len(shot.texts), shot.activating), Texts(shot.texts)
     if isinstance(shot, SimulateShot):
         example = _example(shot.passage)
         return Simulate(told, example.passage), Simulation(tuple(example.activations.tolist()))

@@ -15,11 +15,13 @@ __all__ = [
     "Detect",
     "Explain",
     "Fuzz",
+    "Generate",
     "Intruder",
     "Judgement",
     "Question",
     "Simulate",
     "Simulation",
+    "Texts",
 ]
 
 
@@ -112,7 +114,25 @@ class Intruder:
         return _judged(self.name, None, self.passages)
 
 
-Question = Explain | Detect | Fuzz | Simulate | Intruder
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Write so many texts in which the latent, described by the explanation, is active somewhere, or is nowhere.
+
+    `explanation` is None where it is withheld (the control `none`).
+    """
+
+    explanation: Explanation | None
+    count: int
+    activating: bool
+
+    name = "generate"
+
+    def digest(self) -> str:
+        """A hash that tells this question from any other."""
+        return digest([_judged(self.name, self.explanation, ()), self.count, self.activating])
+
+
+Question = Explain | Detect | Fuzz | Simulate | Intruder | Generate
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +158,14 @@ class Choice:
     probabilities: tuple[float, ...] | None = None
 
 
-Answer = Explanation | Judgement | Simulation | Choice
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Texts written for a question, as many as it asks for."""
+
+    texts: tuple[str, ...]
+
+
+Answer = Explanation | Judgement | Simulation | Choice | Texts
 
 
 def _judged(name: str, explanation: Explanation | None, passages: tuple[Passage, ...]) -> str:

@@ -1,19 +1,20 @@
 """Prompt variants: a TOML file that says how a question is put to a model and how the reply is to be read.
 
-A variant of the question `explain`, `detect`, `fuzz`, `simulate` or `intruder` holds
+A variant of the question `explain`, `detect`, `fuzz`, `simulate`, `intruder` or `generate` holds
 
 - `description`: one sentence on what is particular about it;
 - `reply`: the name of a reply format, see `harness.questions.replies`;
 - `[sampling]`: `temperature` (left out: the provider's own), `max_tokens`, `logprobs` (whether to ask for them);
 - `[templates]`: `system` and `user` in Jinja2 (sandboxed; an unknown name is an error), and `withheld`, the words in
-  place of an explanation that is withheld (judges only);
+  place of an explanation that is withheld (all but `explain` and `intruder`);
 - `[[shot]]`: few-shot blocks as data, rendered by the code and template that render the question.
 
 `system` has no variables. `user` has `examples`, each with `number` (from 1), `text` (plain), `marked` (with `<<` and
 `>>`) and `activations` (for `explain`: pairs of `token`, in quotes, and `strength`, 0 to 10); judges have `explanation`
 too, all but those of `intruder`. `simulate` has one example, and `largest`, the largest strength; with the reply format
 `strengths` its text is one token a line, numbered and in quotes; with `strength-lines` there are no examples: their
-lines follow the message.
+lines follow the message. `generate` has no examples, but `explanation`, `count`, how many texts to write, and
+`activating`, whether the latent is to be active in them.
 
 Each example's text stands in the message exactly once, marked or plain; it is put in after the template has run,
 so that filters do not see it.
@@ -34,7 +35,7 @@ import numpy as np
 from harness import resources
 from harness.errors import PromptError
 from harness.questions import files
-from harness.questions.kinds import Answer, Detect, Explain, Fuzz, Intruder, Question, Simulate
+from harness.questions.kinds import Answer, Detect, Explain, Fuzz, Generate, Intruder, Question, Simulate
 from harness.questions.messages import Message
 from harness.questions.render import Laid, activating_positions, lay_out, one_line, quote, strengths
 from harness.questions.replies import FORMATS
@@ -43,7 +44,7 @@ from harness.values import Example, Explanation, Failure, Passage, TokenLogprob
 
 __all__ = ["QUESTIONS", "Activation", "Rendered", "Shown", "Span", "Variant", "load_variant", "variants"]
 
-QUESTIONS = ("explain", "detect", "fuzz", "simulate", "intruder")
+QUESTIONS = ("explain", "detect", "fuzz", "simulate", "intruder", "generate")
 
 # what stands for a window's text while the template runs; escaped corpus text and explanations hold no NUL
 _STAND_IN = re.compile("\0([pm])([0-9]+)\0")
@@ -135,6 +136,8 @@ class Variant:
         values: dict[str, Any] = {"examples": [window.shown for window in windows]}
         if isinstance(question, Simulate):
             values["largest"] = question.largest
+        if isinstance(question, Generate):
+            values = {"count": question.count, "activating": question.activating}
         if not isinstance(question, Explain | Intruder):
             told = question.explanation
             values["explanation"] = self._file.templates.withheld if told is None else one_line(told.text)
@@ -181,7 +184,14 @@ class Variant:
             if told == self._put(self._trial(None, passages))[0]:
                 raise PromptError(f"{self.path}: templates.user: has to show the variable explanation")
 
+        if self.question == "generate":
+            sides = [self._put(Generate(Explanation("trial words"), 2, side))[0] for side in (True, False)]
+            if sides[0] == sides[1]:
+                raise PromptError(f"{self.path}: templates.user: has to tell by the variable activating what to write")
+
     def _trial(self, told: Explanation | None, passages: tuple[Passage, ...]) -> Question:
+        if self.question == "generate":
+            return Generate(told, len(passages), activating=True)
         if self.question == "simulate":
             return Simulate(told, passages[0])
         return (Detect if self.question == "detect" else Fuzz)(told, passages)
@@ -192,6 +202,7 @@ _VARIABLES = {
     "explain": ("examples",),
     "simulate": ("examples", "explanation", "largest"),
     "intruder": ("examples",),
+    "generate": ("explanation", "count", "activating"),
 }
 
 
@@ -262,6 +273,8 @@ def _windows(question: Question) -> list[_Window]:
         return [_example(index, example, question) for index, example in enumerate(question.examples)]
     if isinstance(question, Simulate):
         return [_Window(_shown(0, ()), question.passage.tokens, (), _numbered)]
+    if isinstance(question, Generate):
+        return []
     passages = enumerate(question.passages)
     return [_Window(_shown(index, ()), passage.tokens, passage.marks) for index, passage in passages]
 

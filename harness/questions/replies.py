@@ -2,7 +2,7 @@
 
 `explanation`: free text that ends in a line `[explanation]: ...`; `labels`: a JSON list of 0s and 1s; `strengths`: a
 JSON list with a strength for each token; `strength-lines`: a line for each token, the token, a tab and its strength;
-`number`: the number of a passage.
+`number`: the number of a passage; `texts`: numbered lines, a text each.
 
 A client without a language model may add a line `[rule]: {...}` after its explanation, the explanation's
 machine-readable form. It is read only where the caller says so (`rules=True`): from a language model such a line is
@@ -20,8 +20,10 @@ from harness.questions.choices import NumberChoice
 from harness.questions.kinds import Answer, Detect, Fuzz, Judgement, Question
 from harness.questions.labels import find_labels, longest_list, without_thinking
 from harness.questions.probabilities import probabilities
+from harness.questions.refusals import unanswered
 from harness.questions.render import one_line
 from harness.questions.simulating import StrengthLines, StrengthList
+from harness.questions.writing import TextList
 from harness.values import Explanation, Failure, TokenLogprob
 
 __all__ = ["FORMATS", "ExplanationLine", "LabelList", "ReplyFormat"]
@@ -34,12 +36,6 @@ _BARE = re.compile(_LINE.format(marker=rf"(?:final )?{_MARKER}"), re.IGNORECASE 
 _RULE = re.compile(r"^\[rule\]:[ \t]*(?P<json>[^\n]*)$", re.MULTILINE)
 _END = re.compile(r"^\s*(?:```|~~~|\[rule\]:|$)")
 _NOTHING = re.compile(r"[\s.…*_]*")
-_APOLOGY = re.compile(r"\W*(?:i['’]?m sorry|i am sorry|sorry\b|i apologi[sz]e|i can['’]?t|i cannot|i won['’]t|i must decline|i['’]m unable|i am unable|i['’]m not able|i am not able|as an ai\b)", re.IGNORECASE)  # fmt: skip  # noqa: E501
-_REFUSAL = re.compile(
-    r"(?:can['’]?t|cannot|unable to|won['’]t|not able to|not comfortable|decline to|must decline)\b[^.\n]{0,40}?"
-    r"\b(?:help|assist|comply|continue|fulfil|engage|discuss|provide|generate|process|respond|with (?:this|that))",
-    re.IGNORECASE,
-)
 
 
 class ReplyFormat(Protocol):
@@ -79,7 +75,7 @@ class ExplanationLine:
         text = without_thinking(text)
         marker = _last(_BRACKETED, text) or _last(_INLINE, text) or _last(_BARE, text)
         if marker is None:
-            return _unanswered(text, "the reply has no line that begins with [explanation]:")
+            return unanswered(text, "the reply has no line that begins with [explanation]:")
         words = one_line(_paragraph(_after_marker(marker), text[marker.end() :]))
         if _NOTHING.fullmatch(words):
             return Failure("unparsable", "there are no words after [explanation]:")
@@ -113,7 +109,7 @@ class LabelList:
         labels = find_labels(text, count)
         if labels is None:
             held = longest_list(text)
-            return _unanswered(text, f"the reply has {held or 'no'} label{'s' * (held != 1)} where {count} are needed")
+            return unanswered(text, f"the reply has {held or 'no'} label{'s' * (held != 1)} where {count} are needed")
         return Judgement(tuple(label.value for label in labels), probabilities(text, labels, logprobs))
 
     def format(self, answer: Answer, question: Question) -> str:
@@ -135,6 +131,7 @@ FORMATS: Mapping[str, ReplyFormat] = {
     "strengths": StrengthList(),
     "strength-lines": StrengthLines(),
     "number": NumberChoice(),
+    "texts": TextList(),
 }
 
 
@@ -142,12 +139,6 @@ def _count(question: Question) -> int:
     if not isinstance(question, Detect | Fuzz):
         raise ValueError(f"a question {question.name} has no labels")
     return len(question.passages)
-
-
-def _unanswered(text: str, message: str) -> Failure:
-    if _APOLOGY.match(text) and _REFUSAL.search(text):
-        return Failure("refused", f"the model declined: {one_line(text)[:200]}")
-    return Failure("unparsable", message)
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:

@@ -23,11 +23,13 @@ from harness.questions.kinds import (
     Answer,
     Choice,
     Explain,
+    Generate,
     Intruder,
     Judgement,
     Question,
     Simulate,
     Simulation,
+    Texts,
 )
 from harness.questions.replies import FORMATS
 from harness.runs.conductor import Conductor
@@ -41,7 +43,8 @@ from harness.values import Explanation, Failure, Latent, TokenLogprob, Usage
 
 __all__ = ["Asked", "Book", "Written", "rehearse", "rehearsing", "unfinished"]
 
-# about as long as explanations are; in place of one where none of the task's was written yet
+# about as long as explanations are, and texts written for one; in place of an explanation where none of the task's was
+# written yet
 _TYPICAL = "words about one topic, among them names of people and places, most often where a sentence begins anew"
 # hex digits of a request's key that the ledger keeps
 _KEY = 24
@@ -190,6 +193,8 @@ class _Rehearsing(Layer):
             return _said(Simulation((0.0,) * len(request.question.passage.tokens)), request.question)
         if isinstance(request.question, Intruder):
             return _said(Choice(1), request.question)
+        if isinstance(request.question, Generate):
+            return _said(Texts((_TYPICAL,) * request.question.count), request.question)
         labels = (0,) * len(request.question.passages)
         return _said(Judgement(labels, (None,) * len(labels)), request.question)
 
@@ -207,7 +212,7 @@ def _said(answer: Answer, question: Question) -> Reply:
     return Reply(FORMATS[_FORMAT[type(answer)]].format(answer, question), "stop", Usage())
 
 
-_FORMAT = {Explanation: "explanation", Judgement: "labels", Simulation: "strengths", Choice: "number"}
+_FORMAT = {Explanation: "explanation", Judgement: "labels", Simulation: "strengths", Choice: "number", Texts: "texts"}
 
 
 class _DryUnits:

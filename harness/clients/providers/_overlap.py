@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from harness.questions.render import unescape
 from harness.values import Passage
 
-__all__ = ["overlap"]
+__all__ = ["overlap", "telling"]
 
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 _QUOTED = re.compile(r"\"((?:[^\"\\]|\\.){1,60})\"|“([^”]{1,60})”|`([^`]{1,60})`|(?<!\w)'([^'\n]{1,60})'(?!\w)")
@@ -39,7 +39,7 @@ def overlap(explanation: str, passages: Sequence[Passage], *, marked: bool) -> l
 
     With `marked`, that it holds for every marked token.
     """
-    quoted = [unescape(next(filter(None, match.groups()))) for match in _QUOTED.finditer(explanation)]
+    quoted = _quoted(explanation)
     stems = list(dict.fromkeys(_stems(_QUOTED.sub(" ", explanation))))
     texts = [passage.text for passage in passages]
     found = [_found(text, stems, quoted) for text in texts]
@@ -51,6 +51,16 @@ def overlap(explanation: str, passages: Sequence[Passage], *, marked: bool) -> l
         0.15 + 0.65 * _marked_share(passage, stems, quoted) ** 2 + 0.15 * share
         for passage, share in zip(passages, shares, strict=True)
     ]
+
+
+def telling(explanation: str) -> list[str]:
+    """What an explanation quotes, else the words of it that say something; words begin with a space."""
+    words = [word for word in _WORD.findall(explanation) if word.casefold() not in _EMPTY]
+    return list(dict.fromkeys(f" {text}" if text[0].isalnum() else text for text in _quoted(explanation) or words))
+
+
+def _quoted(explanation: str) -> list[str]:
+    return [unescape(next(filter(None, match.groups()))) for match in _QUOTED.finditer(explanation)]
 
 
 def _stems(text: str) -> list[str]:

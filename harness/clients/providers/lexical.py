@@ -4,7 +4,9 @@ Explaining, it induces a rule from the examples shown (see `_induction`) and wri
 itself in a `[rule]:` line. Judging, it evaluates an explanation's rule on the window's tokens alone: in detection the
 rule has to fire anywhere, in fuzzing on every marked token; simulating, its strength on each token is told. An intruder
 is the passage that shares fewest words with the others. An explanation without a rule is judged by the words it
-shares with the passage (see `_overlap`), a withheld one by a coin that falls the same way for the same passage.
+shares with the passage (see `_overlap`), a withheld one by a coin that falls the same way for the same passage. Texts
+are plain sentences with what the rule spells out, or what the explanation quotes or says, put in or taken out; the
+same ones for every latent where the explanation is withheld.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from random import Random
 from typing import Any
 
 import anyio.lowlevel
@@ -21,11 +24,24 @@ from pydantic import BaseModel, ConfigDict
 from harness import rules
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._induction import induce
-from harness.clients.providers._overlap import overlap
+from harness.clients.providers._overlap import overlap, telling
 from harness.clients.providers._simulating import odd_one, token_strengths
+from harness.clients.providers._writing import from_phrases, spelled
 from harness.clients.wire import Wire
 from harness.errors import BadRequest, TaskError
-from harness.questions.kinds import Choice, Detect, Explain, Fuzz, Intruder, Judgement, Question, Simulate, Simulation
+from harness.questions.kinds import (
+    Choice,
+    Detect,
+    Explain,
+    Fuzz,
+    Generate,
+    Intruder,
+    Judgement,
+    Question,
+    Simulate,
+    Simulation,
+    Texts,
+)
 from harness.questions.replies import FORMATS
 from harness.values import Explanation, Passage, TokenLogprob, Usage, seed_of
 
@@ -78,6 +94,9 @@ class LexicalClient:
         if isinstance(question, Simulate):
             text = FORMATS["strengths"].format(Simulation(self._strengths(question)), question)
             return Reply(text, "stop", _USAGE, None if request.top_logprobs is None else (), model=self.name)
+        if isinstance(question, Generate):
+            text = FORMATS["texts"].format(self._texts(question, request.sample), question)
+            return Reply(text, "stop", _USAGE, None if request.top_logprobs is None else (), model=self.name)
         chances = self._chances(question)
         labels = tuple(int(chance > 0.5) for chance in chances)
         if question.explanation is None:
@@ -113,6 +132,14 @@ class LexicalClient:
             chances = overlap(told.text, [Passage((token,)) for token in tokens], marked=False)
             return tuple(float(question.largest * (chance > 0.5)) for chance in chances)
         return token_strengths(self._rule(told.rule).strengths(tokens), question.largest)
+
+    def _texts(self, question: Generate, sample: int) -> Texts:
+        told = question.explanation
+        rule = None if told is None or told.rule is None else self._rule(told.rule)
+        phrases = [] if told is None else telling(told.text) if rule is None else spelled(rule.data)
+        draw = Random(seed_of("texts", question.digest(), sample))
+        made = (from_phrases(phrases, rule, draw, activating=question.activating) for _ in range(question.count))
+        return Texts(tuple(made))
 
     def _rule(self, data: Mapping[str, Any]) -> rules.Rule:
         try:

@@ -3,8 +3,9 @@
 It is told the explanation and where the passages stand, never activations or labels. A registered sentence, or a rule
 that the explanation carries, is evaluated on the passages' text: in detection the rule has to fire anywhere in the
 window, in fuzzing on every marked token; simulating, it tells the rule's strength on each token. An intruder is the
-passage that lacks a concept which all the others have. Any other explanation it cannot judge, and says so in prose that
-no reply format takes for an answer. Where the explanation is withheld a coin decides.
+passage that lacks a concept which all the others have. Asked to write, it takes stretches of the world's held-out text
+in which the rule fires, or does not. Any other explanation it cannot judge, and says so in prose that no reply format
+takes for an answer. Where the explanation is withheld a coin decides, and texts are any.
 
 Every error is decided by a hash of the model's name, the seed, the explanation and the passage, so that it depends
 neither on the order of the questions nor, unless asked for, on the passages asked about together.
@@ -14,8 +15,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from random import Random
 from statistics import NormalDist
 from typing import Annotated, Any
 
@@ -27,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from harness import resources, rules
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._simulating import token_strengths
+from harness.clients.providers._writing import library, put_in, spelled
 from harness.clients.wire import Wire
 from harness.errors import BadRequest
 from harness.questions.kinds import (
@@ -35,11 +39,13 @@ from harness.questions.kinds import (
     Detect,
     Explain,
     Fuzz,
+    Generate,
     Intruder,
     Judgement,
     Question,
     Simulate,
     Simulation,
+    Texts,
 )
 from harness.questions.replies import FORMATS
 from harness.values import Explanation, Passage, Usage, seed_of
@@ -63,7 +69,7 @@ class TruthSettings(BaseModel):
     """How often, and how, the judge errs; without settings it never does.
 
     `concepts` is a concepts file, the shipped one unless set. `false_positive` and `false_negative` are the chances to
-    call a silent passage firing and a firing one silent. `latent_effect` is the standard deviation, in logits, of a
+    call a silent passage firing and a firing one silent, or to write one for the other. `latent_effect` is the standard deviation, in logits, of a
     normal effect that each explanation adds to both rates. `batch_correlation` is the correlation of the errors' normal
     scores among the passages of one question. `decile_misses` adds misses where the rule fires weakly: that chance in
     the lowest tenth of its strengths, none in the highest, linear in between. `malformed` and `refused` are the shares
@@ -127,12 +133,12 @@ class TruthClient:
         """
         question = self._question(request)
         # a context of a thousand tokens takes a millisecond or two: not on the event loop
-        return await anyio.to_thread.run_sync(partial(self._reply, question))
+        return await anyio.to_thread.run_sync(partial(self._reply, question, request.sample))
 
     async def aclose(self) -> None:
         """Nothing is open."""
 
-    def _question(self, request: Request) -> Detect | Fuzz | Simulate | Intruder:
+    def _question(self, request: Request) -> _Asked:
         question = request.question
         if question is None:
             raise BadRequest(f"{self.name} answers typed questions only, and this request has none", model=self.name)
@@ -142,18 +148,47 @@ class TruthClient:
             )
         return question
 
-    def _reply(self, question: Detect | Fuzz | Simulate | Intruder) -> Reply:
+    def _reply(self, question: _Asked, sample: int) -> Reply:
         settings = self._settings
         whole = question.digest()
-        fate = self._even("fate", whole)
+        fate = self._even("fate", whole, *([sample] if sample else []))
         if fate < settings.refused:
             return Reply(_REFUSAL, "refusal", _USAGE, model=self.name)
         if fate < settings.refused + settings.malformed:
             return Reply(_MALFORMED[seed_of(whole) % len(_MALFORMED)], "stop", _USAGE, model=self.name)
-        answer = self._answer(question, whole)
+        answer = self._texts(question, sample) if isinstance(question, Generate) else self._answer(question, whole)
         if answer is None:
             return Reply(_UNKNOWN, "stop", _USAGE, model=self.name)
         return Reply(_written(answer, question), "stop", _USAGE, model=self.name)
+
+    def _texts(self, question: Generate, sample: int) -> Texts | None:
+        """Stretches of text that have the concept or not; where it errs on one, one of the other kind."""
+        told, count = question.explanation, question.count
+        shelf = library(resources.fixture("text", "heldout.jsonl"))
+        draw = Random(seed_of(self._model, self._settings.seed, question.digest(), sample))
+        if told is None:
+            return Texts(tuple(draw.sample(shelf.stretches, count)))
+        rule = self._resolve(told)
+        if rule is None:
+            return None
+        strengths = dict(zip(shelf.stretches, shelf.strengths(rule).tolist(), strict=True))
+        silent = [text for text, strength in strengths.items() if not strength]
+        if len(silent) == len(strengths):
+            # too rare for the text at hand
+            phrases = spelled(rule.data)
+            made = [put_in(draw.choice(silent), draw.choice(phrases), rule, draw) for _ in range(count) if phrases]
+            strengths |= {text: float(rule.strengths(["", text]).max()) for text in made}
+        firing = [text for text, strength in strengths.items() if strength]
+        if not firing or not silent:
+            return None
+        shift = self._shift(told)
+        texts = []
+        for wanted, other in zip(_some(firing, count, draw), _some(silent, count, draw), strict=True):
+            wanted, other = (wanted, other) if question.activating else (other, wanted)
+            rate = self._error_rate(rule, strengths[wanted], shift)
+            wrong = self._even("error", question.name, told.identity(), wanted) < rate
+            texts.append(other if wrong else wanted)
+        return Texts(tuple(texts))
 
     def _answer(self, question: Detect | Fuzz | Simulate | Intruder, whole: str) -> Answer | None:
         """The answer, or None where the explanation is not known."""
@@ -175,8 +210,7 @@ class TruthClient:
         if rule is None:
             return None
         strengths = _strengths(rule, passage)
-        effect = self._settings.latent_effect
-        shift = effect * _NORMAL.inv_cdf(self._even("latent", told.identity())) if effect else 0.0
+        shift = self._shift(told)
         rate = self._error_rate(rule, float(strengths.max(initial=0.0)), shift)
         if self._even("error", question.name, told.identity(), passage.identity()) >= rate:
             return Simulation(token_strengths(strengths, largest))
@@ -212,8 +246,7 @@ class TruthClient:
         rule = self._resolve(told)
         if rule is None:
             return None
-        effect = self._settings.latent_effect
-        shift = effect * _NORMAL.inv_cdf(self._even("latent", told.identity())) if effect else 0.0
+        shift = self._shift(told)
         together = _NORMAL.inv_cdf(self._even("batch", whole))
         labels: list[int] = []
         for passage in question.passages:
@@ -233,6 +266,11 @@ class TruthClient:
             return _parsed(json.dumps(dict(told.rule), sort_keys=True))
         except ValueError:
             return None
+
+    def _shift(self, told: Explanation) -> float:
+        """An explanation's own effect on the error rates, in logits."""
+        effect = self._settings.latent_effect
+        return effect * _NORMAL.inv_cdf(self._even("latent", told.identity())) if effect else 0.0
 
     def _error_rate(self, rule: rules.Rule, strength: float, shift: float) -> float:
         settings = self._settings
@@ -263,6 +301,7 @@ class TruthProvider:
         return TruthClient(model, settings)
 
 
+_Asked = Detect | Fuzz | Simulate | Intruder | Generate
 _USAGE = Usage(requests=1, cost=0.0)
 _parsed = lru_cache(maxsize=1024)(lambda data: rules.parse(json.loads(data)))
 
@@ -287,8 +326,14 @@ def _strengths(rule: rules.Rule, passage: Passage) -> NDArray[np.float32]:
     return rule.strengths(_text((*before, *passage.tokens)))[len(before) :]
 
 
+def _some(texts: Sequence[str], count: int, draw: Random) -> list[str]:
+    """So many of the texts at random; each again only where there are fewer."""
+    chosen = draw.sample(texts, min(count, len(texts)))
+    return [chosen[at % len(chosen)] for at in range(count)]
+
+
 def _written(answer: Answer, question: Question) -> str:
-    name = {Judgement: "labels", Simulation: "strengths", Choice: "number"}[type(answer)]
+    name = {Judgement: "labels", Simulation: "strengths", Choice: "number", Texts: "texts"}[type(answer)]
     return FORMATS[name].format(answer, question)
 
 
