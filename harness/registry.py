@@ -20,6 +20,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "scorers": {
         "detection": "harness.scorers.detection:Detection",
         "fuzzing": "harness.scorers.fuzzing:Fuzzing",
+        "generation": "harness.scorers.generation:Generation",
         "intruder": "harness.scorers.intruder:Intruders",
         "simulation": "harness.scorers.simulation:SimulationScorer",
     },

@@ -20,6 +20,7 @@ __all__ = [
     "Passage",
     "PieceSource",
     "Place",
+    "ReadText",
     "ScoredSet",
     "Split",
     "Status",
@@ -129,6 +130,17 @@ class Example:
     def activating(self) -> bool:
         """Whether the latent fires anywhere in the window; on the rung `misplaced`, whether the marks are right."""
         return self.rung is None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadText:
+    """A text as the subject read it: its token strings, without a BOS, and a latent's activations on them.
+
+    `activations` is float32 `[positions]`, zero where the latent is silent.
+    """
+
+    pieces: tuple[str, ...]
+    activations: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

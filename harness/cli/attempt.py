@@ -70,14 +70,18 @@ def _print_verdicts(screen: Console, judged: Judged, maximum: float, windows: in
     ]
     screen.print(Text("\n" + ", ".join(figures), "bold"))
     verdicts = judged.scored.verdicts
+    examples = judged.scored.examples or judged.examples.examples
     for truth in (1, 0):
         screen.print(Text("activating:" if truth else "not activating:", "bold"))
         for index in np.flatnonzero(verdicts.truth == truth)[:windows].tolist():
-            label, probability = int(verdicts.label[index]), float(verdicts.probability[index])
+            label, probability, value = (
+                column[index].item() for column in (verdicts.label, verdicts.probability, verdicts.value)
+            )
             said = "failed" if label < 0 else "right " if label == truth else "wrong "
             sure = "" if np.isnan(probability) else f" {probability:.2f}"
+            sure += "" if np.isnan(value) else f" {value:.3g}"
             line = Text(f"  {said}{sure} ", "green" if label == truth else "red")
-            screen.print(line.append_text(_window(judged.examples.examples[index], maximum)))
+            screen.print(line.append_text(_window(examples[index], maximum)))
 
 
 def _window(example: Example, maximum: float) -> Text:

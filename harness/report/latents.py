@@ -7,6 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
 from harness import metrics
 from harness.analysis.load import ScoreRow
 from harness.examples.draw import LatentExamples, draw
@@ -137,9 +141,14 @@ def _status(row: ScoreRow) -> Status:
 
 def _own_interval(verdicts: Verdicts, metric: str, seed: int) -> tuple[float, float] | None:
     found = metrics.own_interval(
-        verdicts.truth, verdicts.labels, verdicts.scores, metric=metric, draws=DRAWS, seed=seed
+        verdicts.truth, verdicts.labels, _ranks(verdicts.scores), metric=metric, draws=DRAWS, seed=seed
     )
     return None if found is None else (found.low, found.high)
+
+
+def _ranks(scores: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    """Scores in [0, 1] in the same order, which is all that figures of probabilities see of them; NaN stays."""
+    return None if scores is None else rankdata(scores, "dense", nan_policy="omit") / len(scores)
 
 
 def _explanation(arm: ExplanationArm, unit: Unit | None) -> ExplanationLine:

@@ -22,12 +22,12 @@ from harness.runs.forecast import Cost, Forecast, Line, Range
 from harness.runs.journal import Journal, StoredAttempt
 from harness.runs.probing import check_wants, probe
 from harness.runs.progress import Progress, Silent
-from harness.runs.rehearsal import Asked, Book, Written, rehearse, rehearsing, unfinished
-from harness.runs.running import check, close, default_directory, open_store, store_folder
+from harness.runs.rehearsal import Asked, Book, Written, rehearse, rehearsing, unfinished, unread
+from harness.runs.running import check, close, default_directory, open_store, ready, store_folder
 from harness.runs.selection import choose
 from harness.runs.stop import Stop
 from harness.runs.tally import ARM, Key, Tally, key_of, tally
-from harness.runs.units import Plan, make_plan, naming
+from harness.runs.units import Plan, naming
 from harness.store import Store
 from harness.store.format import read_manifest
 from harness.task import LimitSettings, Task, load_task
@@ -137,7 +137,8 @@ class _Planning:
         self._latents = {name: choose(task, coder, limit) for name, coder in self._coders.items()}
         self._book = Book(_nothing if journal is None else journal.get)
         self.models = Models(task.model, self._wrap)
-        self._plan = make_plan(task, self.models, store.id)
+        self._plan = ready(task, self.models, store)
+        unread(self._plan)
         if journal is not None:
             self._book.written.update(_written(self._plan, journal))
             self._book.lacking.update(one.request for one in journal.attempts() if _in_vain(one))

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import cast
 
+import numpy as np
+
 from harness.clients.layer import Layer
 from harness.clients.ledger import Amount
 from harness.clients.metering import at_most
@@ -39,9 +41,9 @@ from harness.runs.stop import Stop
 from harness.runs.units import Plan
 from harness.store import CoderReader
 from harness.task import Task
-from harness.values import Explanation, Failure, Latent, TokenLogprob, Usage
+from harness.values import Explanation, Failure, Latent, ReadText, TokenLogprob, Usage
 
-__all__ = ["Asked", "Book", "Written", "rehearse", "rehearsing", "unfinished"]
+__all__ = ["Asked", "Book", "Written", "rehearse", "rehearsing", "unfinished", "unread"]
 
 # about as long as explanations are, and texts written for one; in place of an explanation where none of the task's was
 # written yet
@@ -102,6 +104,13 @@ def rehearsing(client: Client, price: Price | None, book: Book) -> Client:
     return _Rehearsing(client, price, book)
 
 
+def unread(plan: Plan) -> None:
+    """From now on no text is read: every one is silent to a plan's scorers."""
+    for scorer in plan.scorers.values():
+        if scorer.needs_subject:
+            scorer.bind(_Unread())
+
+
 async def rehearse(
     task: Task,
     plan: Plan,
@@ -133,6 +142,13 @@ async def unfinished(
     await conductor.run()
     everyone = [Latent(coder, index) for coder, indexes in latents.items() for index in indexes]
     return [latent for latent in everyone if latent in conductor.found]
+
+
+class _Unread:
+    """In place of the subject."""
+
+    async def read(self, latent: Latent, texts: Sequence[str]) -> list[ReadText]:  # noqa: ARG002 - a TextReader's shape
+        return [ReadText((), np.zeros(0, np.float32)) for _ in texts]
 
 
 class _Rehearsing(Layer):

@@ -31,7 +31,7 @@ from harness.subject.worker import Caller, worker
 from harness.task import Task
 from harness.values import Status
 
-__all__ = ["Outcome", "check", "close", "conduct", "default_directory", "open_store", "probed", "store_folder"]
+__all__ = ["Outcome", "check", "close", "conduct", "default_directory", "open_store", "probed", "ready", "store_folder"]
 
 # where collected stores lie, under the working directory; runs of equal settings share one
 _STORES = Path("stores")
@@ -98,7 +98,8 @@ async def conduct(
 
         models = Models(task.model, wrap)
         stack.push_async_callback(close, models)
-        plan = make_plan(task, models, store.id)
+        plan = ready(task, models, store)
+        stack.push_async_callback(plan.aclose)
         await probed(plan, models, task, progress)
         coders = {coder.name: store.coder(coder.name) for coder in task.coder}
         latents = {name: choose(task, coder, limit) for name, coder in coders.items()}
@@ -131,6 +132,19 @@ async def check(task: Task) -> None:
         _check_prices(task, models)
     finally:
         await models.aclose()
+
+
+def ready(task: Task, models: Models, store: Store) -> Plan:
+    """The task's plan on a store, which has to be of the subject that texts are read by.
+
+    Raises:
+        UserError: as `make_plan`, or the store is another subject's.
+    """
+    plan = make_plan(task, models, store.id)
+    if plan.subject is not None:
+        with naming(f"{task.source}: subject"):
+            plan.subject.check(store)
+    return plan
 
 
 async def probed(plan: Plan, models: Models, task: Task, progress: Progress) -> None:

@@ -17,9 +17,9 @@ from harness.runs.directory import JOURNAL, held
 from harness.runs.indexing import build_indexes
 from harness.runs.journal import Journal
 from harness.runs.progress import Progress
-from harness.runs.running import check, close, open_store, probed
+from harness.runs.running import check, close, open_store, probed, ready
 from harness.runs.stop import Stop
-from harness.runs.units import Plan, explain_seed, make_plan, score_seed
+from harness.runs.units import Plan, explain_seed, score_seed
 from harness.scorers.base import Scored
 from harness.task import Task
 from harness.values import Explanation, Failure, ScoredSet
@@ -92,7 +92,8 @@ async def attempt(
 
         models = Models(task.model, wrap)
         stack.push_async_callback(close, models)
-        plan = make_plan(task, models, store.id)
+        plan = ready(task, models, store)
+        stack.push_async_callback(plan.aclose)
         await probed(plan, models, task, progress)
         await build_indexes(task, store, {name: [latent]}, models, progress)
         examples = draw(reader, latent, task.examples, task.seed, min_examples=task.latents.min_examples)

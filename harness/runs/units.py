@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from harness.scorers.base import Scorer
 from harness.task import ExplainerSettings, Rung, ScorerSettings, Task
 from harness.validation import validated
 from harness.values import Explanation, Latent, digest, seed_of
+
+if TYPE_CHECKING:
+    from harness.subject.texts import SubjectTexts
 
 __all__ = [
     "CONSTANT",
@@ -80,12 +83,21 @@ class ScoreArm:
 
 @dataclass(frozen=True)
 class Plan:
-    """The explainers and scorers of a task, checked and ready, with their arms."""
+    """The explainers and scorers of a task, checked and ready, with their arms.
+
+    `subject` reads texts for the scorers that need it, None where none does; who made the plan closes it.
+    """
 
     explainers: Mapping[str, Explainer]
     scorers: Mapping[str, Scorer]
     explanation_arms: tuple[ExplanationArm, ...]
     score_arms: tuple[ScoreArm, ...]
+    subject: SubjectTexts | None = None
+
+    async def aclose(self) -> None:
+        """Free the subject, if it was loaded."""
+        if self.subject is not None:
+            await self.subject.aclose()
 
     @property
     def wants(self) -> tuple[Want, ...]:
@@ -117,13 +129,14 @@ def make_plan(task: Task, models: Models, store_id: str) -> Plan:
     explainers = {s.name: _explainer(s, models, task) for s in task.explainer}
     scorers = {s.name: _scorer(s, models, task) for s in task.scorer}
     _check_rungs(task, scorers)
+    subject = _subject(task, scorers)
     coders = [coder.name for coder in task.coder]
-    scoring = [arm for coder in coders for arm in _scoring(task, scorers, models, store_id, coder)]
+    scoring = [arm for coder in coders for arm in _scoring(task, scorers, models, store_id, coder, subject)]
     explaining = [arm for coder in coders for arm in _explaining(task, explainers, store_id, coder)]
     if any(arm.blind for arm in scoring):
         beside = digest([_VERSION, NO_EXPLANATION])
         explaining += [ExplanationArm(None, NO_EXPLANATION, coder, beside) for coder in coders]
-    return Plan(explainers, scorers, tuple(explaining), tuple(scoring))
+    return Plan(explainers, scorers, tuple(explaining), tuple(scoring), subject)
 
 
 def latent_order(seed: int, coder: str, n_latents: int) -> NDArray[np.int64]:
@@ -184,6 +197,28 @@ def _scorer(settings: ScorerSettings, models: Models, task: Task) -> Scorer:
         return kind(validated(kind.Settings, settings.options, where), models, task.base)
 
 
+def _subject(task: Task, scorers: Mapping[str, Scorer]) -> SubjectTexts | None:
+    """Who reads texts, bound to the scorers that need it; nothing is loaded yet."""
+    needing = {name: scorer for name, scorer in scorers.items() if scorer.needs_subject}
+    if not needing:
+        return None
+    with naming(f"{task.source}: scorer.{next(iter(needing))}"):
+        if task.subject is None:
+            raise TaskError(
+                "this kind has texts read by the subject, and the task has none: add the [subject] that the store was "
+                "collected from, or leave this scorer out"
+            )
+        for coder in task.coder:
+            if coder.missing:
+                raise TaskError(f"this kind has texts read by coder.{coder.name}, and {coder.missing}")
+        from harness.subject.texts import SubjectTexts
+
+        subject = SubjectTexts(task.subject, task.coder, task.base)
+    for scorer in needing.values():
+        scorer.bind(subject)
+    return subject
+
+
 @contextmanager
 def naming(where: str) -> Iterator[str]:
     """Inside, what is wrong says where: a task file, or a table of it."""
@@ -227,7 +262,15 @@ def _decides(task: Task, rung: Rung, models: Models) -> list[Any]:
     return [*parts, models.identity(embedder)] if rung == "semantic" and embedder else parts
 
 
-def _scoring(task: Task, scorers: Mapping[str, Scorer], models: Models, store_id: str, coder: str) -> list[ScoreArm]:
+def _scoring(
+    task: Task,
+    scorers: Mapping[str, Scorer],
+    models: Models,
+    store_id: str,
+    coder: str,
+    subject: SubjectTexts | None,
+) -> list[ScoreArm]:
+    read = [] if subject is None else [subject.identity(coder)]
     return [
         ScoreArm(
             name,
@@ -235,7 +278,18 @@ def _scoring(task: Task, scorers: Mapping[str, Scorer], models: Models, store_id
             scorer.prompt,
             rung,
             coder,
-            digest([_VERSION, "score", dict(scorer.identity), rung, *_decides(task, rung, models), store_id, coder]),
+            digest(
+                [
+                    _VERSION,
+                    "score",
+                    dict(scorer.identity),
+                    rung,
+                    *_decides(task, rung, models),
+                    store_id,
+                    coder,
+                    *(read if scorer.needs_subject else []),
+                ]
+            ),
             scorer.metric,
             scorer.blind,
             scorer.chance,

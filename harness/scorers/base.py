@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -12,19 +12,31 @@ from pydantic import BaseModel
 from harness.clients.models import Models
 from harness.clients.wants import Want
 from harness.scorers.verdicts import Verdicts
-from harness.values import Explanation, ScoredSet, Usage
+from harness.values import Example, Explanation, Latent, ReadText, ScoredSet, Usage
 
-__all__ = ["Scored", "Scorer"]
+__all__ = ["Scored", "Scorer", "TextReader"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A scorer's verdicts with their figures, the keys of the replies they rest on and what these cost."""
+    """A scorer's verdicts with their figures, the keys of the replies they rest on and what these cost.
+
+    `examples` are what the verdicts are of, in their order, where those are not the examples that were to be judged.
+    """
 
     verdicts: Verdicts
     metrics: Mapping[str, Any]
     replies: tuple[str, ...] = ()
     usage: Usage = Usage()
+    examples: tuple[Example, ...] = ()
+
+
+class TextReader(Protocol):
+    """Whatever can tell where a latent is active in texts; `harness.subject.texts.SubjectTexts` does."""
+
+    async def read(self, latent: Latent, texts: Sequence[str]) -> Sequence[ReadText]:
+        """Each text as the subject reads it by itself, with the latent's activations."""
+        ...
 
 
 class Scorer(Protocol):
@@ -38,6 +50,8 @@ class Scorer(Protocol):
     - `wants`: what it wants of a model beyond text;
     - `blind`: true where no explanation is judged, so that a latent has one score, whatever its explanations;
     - `chance`: what that figure is by guessing, where it is not that of `harness.metrics.CHANCE`;
+    - `needs_subject`: true where it has texts read by the subject: the task needs one, and `bind` is called once before
+      it scores;
     - `takes`: on which rungs it is asked.
     """
 
@@ -49,12 +63,16 @@ class Scorer(Protocol):
     wants: tuple[Want, ...] = ()
     blind: bool = False
     chance: float | None = None
+    needs_subject: bool = False
 
     def __init__(self, settings: Any, models: Models, base: Path) -> None: ...
 
     async def score(self, explanation: Explanation | None, examples: ScoredSet, seed: int) -> Scored:
         """Judge one explanation on one rung's examples; None is an explanation withheld (the control `none`)."""
         ...
+
+    def bind(self, subject: TextReader) -> None:
+        """Take who reads texts."""
 
     def takes(self, rung: str) -> bool:
         """Whether it is asked on a rung; by default on all but `misplaced`, which is for those that show marks."""

@@ -88,7 +88,8 @@ class Intruders(Scorer):
         verdicts.truth[:] = 1
         figures = choice(verdicts.label[verdicts.answered] == 1, OPTIONS)
         keys = tuple(key for answer in answers for key in answer.replies)
-        return Scored(verdicts, figures, keys, sum((answer.usage for answer in answers), Usage()))
+        usage = sum((answer.usage for answer in answers), Usage())
+        return Scored(verdicts, figures, keys, usage, tuple(shown[at] for shown, at in asked))
 
     def takes(self, rung: str) -> bool:
         """Whether it is asked on a rung: where silent windows are drawn plainly."""

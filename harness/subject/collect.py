@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from harness.subject.memory import Halved
     from harness.subject.reading import Reading
 
-__all__ = ["collect", "read_figures", "store_config"]
+__all__ = ["FIGURE_TOKENS", "GC_BATCHES", "collect", "read_figures", "store_config"]
 
 Progress = Callable[[int, int], None]
 
 FIGURES = "figures.json"
 HALVED = "halved.json"
 # How many tokens a coder's figures are taken on.
-_FIGURE_TOKENS = 10_000
+FIGURE_TOKENS = 10_000
 # Traces leave cycles behind; a collection every so many batches keeps memory flat.
-_GC_BATCHES = 32
+GC_BATCHES = 32
 
 
 def store_config(subject: SubjectSettings, coders: Sequence[CoderSettings], base: Path = Path()) -> str:
@@ -106,7 +106,7 @@ def collect(
                         tokens[skip:], documents[skip:], {name: _after(part, start) for name, part in rows.items()}
                     )
                     record.keep(reading.halved if reading else ())
-                    if number % _GC_BATCHES == 0:
+                    if number % GC_BATCHES == 0:
                         gc.collect()
                 if progress is not None:
                     progress(done, plan.total(done))
@@ -134,7 +134,7 @@ def _figures(plan: CollectionPlan, reading: Reading) -> dict[str, CoderFigures]:
     """
     found: dict[str, CoderFigures] = {}
     known = {coder.name: (info, kind) for coder, info, kind in zip(plan.coders, plan.infos, plan.kinds, strict=True)}
-    for name, figures in reading.figures(plan.batches, _FIGURE_TOKENS).items():
+    for name, figures in reading.figures(plan.batches, FIGURE_TOKENS).items():
         info, kind = known[name]
         published = info.claims.published
         found[name] = replace(figures, published_fvu=published.fvu, published_l0=published.l0, notes=info.notes)

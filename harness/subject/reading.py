@@ -54,6 +54,21 @@ class Reading:
         """The contexts that were read in smaller batches, in the order of reading."""
         return tuple(self._halving.halved)
 
+    def of(self, name: str) -> Reading:
+        """The same subject with one of its coders, for rows that may end in padding."""
+        point, coder = {name: self.hookpoints[name]}, {name: self.coders[name]}
+        return Reading(self.traced, point, coder, self._threads, masked=True)
+
+    def calibrate(self, batches: Callable[[], Iterable[Batch]], tokens: int) -> None:
+        """Calibrate the coders that need it on the first `tokens` tokens of documents, as `figures` does."""
+        chosen = {name: coder for name, coder in self.coders.items() if isinstance(coder, CalibratedCoder)}
+        if not chosen:
+            return
+        points = {self.hookpoints[name] for name in chosen}
+        seen = list(self._first(batches, tokens, points, dict))
+        for name, coder in chosen.items():
+            coder.calibrate(torch.cat([found[self.hookpoints[name]] for found in seen]))
+
     def rows(self, tokens: NDArray[np.uint32], documents: NDArray[np.int32], first: int = 0) -> dict[str, Rows]:
         """What fires at each position of `[batch, seq]`, by coder; nothing at positions of no document.
 
@@ -82,7 +97,7 @@ class Reading:
         Coders that have to see activations before they encode are calibrated on the same tokens first. `batches`
         starts from the corpus's beginning each time.
         """
-        self._calibrate(batches, tokens)
+        self.calibrate(batches, tokens)
         sums = {name: FigureSums(coder.info.d_out or coder.info.d_in or 0) for name, coder in self.coders.items()}
         points = [*self.hookpoints.values(), *(self._target(name) for name in self.coders)]
 
@@ -101,15 +116,6 @@ class Reading:
         # figures are no part of the store: how they were read is not worth keeping
         self._halving.halved.clear()
         return {name: total.figures() for name, total in sums.items()}
-
-    def _calibrate(self, batches: Callable[[], Iterable[Batch]], tokens: int) -> None:
-        chosen = {name: coder for name, coder in self.coders.items() if isinstance(coder, CalibratedCoder)}
-        if not chosen:
-            return
-        points = {self.hookpoints[name] for name in chosen}
-        seen = list(self._first(batches, tokens, points, dict))
-        for name, coder in chosen.items():
-            coder.calibrate(torch.cat([found[self.hookpoints[name]] for found in seen]))
 
     def _first(
         self,

@@ -69,11 +69,12 @@ class TruthSettings(BaseModel):
     """How often, and how, the judge errs; without settings it never does.
 
     `concepts` is a concepts file, the shipped one unless set. `false_positive` and `false_negative` are the chances to
-    call a silent passage firing and a firing one silent, or to write one for the other. `latent_effect` is the standard deviation, in logits, of a
-    normal effect that each explanation adds to both rates. `batch_correlation` is the correlation of the errors' normal
-    scores among the passages of one question. `decile_misses` adds misses where the rule fires weakly: that chance in
-    the lowest tenth of its strengths, none in the highest, linear in between. `malformed` and `refused` are the shares
-    of replies that hold no answer and that refuse one. `seed` makes another judge of the same kind.
+    call a silent passage firing and a firing one silent; in writing, to put a silent text where a firing one was asked
+    for is a false negative. `latent_effect` is the standard deviation, in logits, of a normal effect that each
+    explanation adds to both rates. `batch_correlation` is the correlation of the errors' normal scores among the
+    passages of one question. `decile_misses` adds misses where the rule fires weakly: that chance in the lowest tenth
+    of its strengths, none in the highest, linear in between. `malformed` and `refused` are the shares of replies that
+    hold no answer and that refuse one. `seed` makes another judge of the same kind.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness import resources, rules
 from harness.store.format import Rows
@@ -53,6 +54,10 @@ class PlantedCoder:
         """
         path = resources.fixture("concepts.json") if settings.path is None else base / settings.path
         return cls(rules.load_concepts(path))
+
+    def strengths(self, latent: int, pieces: Sequence[str]) -> NDArray[np.float32]:
+        """`[positions]`: a concept's strength on each token string of a context, 0 where it does not fire."""
+        return self.concepts[latent].parsed.strengths(pieces)
 
     def encode_pieces(self, contexts: Sequence[Sequence[str]]) -> Rows:
         """The concepts that fire at each position of `[contexts][positions]` token strings, with their strengths."""

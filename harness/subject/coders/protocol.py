@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
 from harness.store.format import Rows
@@ -16,7 +17,16 @@ from harness.task import CoderSettings
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ActivationCoder", "CalibratedCoder", "Claims", "CoderInfo", "CoderKind", "Published", "TokenCoder"]
+__all__ = [
+    "ActivationCoder",
+    "CalibratedCoder",
+    "Claims",
+    "CoderInfo",
+    "CoderKind",
+    "LatentCoder",
+    "Published",
+    "TokenCoder",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +127,15 @@ class TokenCoder(Protocol):
 
     def encode_pieces(self, contexts: Sequence[Sequence[str]]) -> Rows:
         """The active latents of each position of `[contexts][positions]` token strings, row by row in that order."""
+        ...
+
+
+@runtime_checkable
+class LatentCoder(Protocol):
+    """A coder that can tell what one of its latents does without asking all of them."""
+
+    def strengths(self, latent: int, pieces: Sequence[str]) -> NDArray[np.float32]:
+        """`[positions]`: the latent's activation on each token string of a context, 0 where it is silent."""
         ...
 
 

@@ -1,0 +1,191 @@
+"""Texts of anybody's read as a corpus is: the subject and its coders, loaded when the first text comes."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import StoreError, SubjectError
+from harness.store import Rows, Store, Vocabulary
+from harness.subject.coders.protocol import LatentCoder, TokenCoder
+from harness.subject.collect import FIGURE_TOKENS, GC_BATCHES
+from harness.subject.plan import CollectionPlan
+from harness.subject.worker import Caller, worker
+from harness.task import CoderSettings, SubjectSettings
+from harness.values import Latent, ReadText
+
+if TYPE_CHECKING:
+    from harness.subject.reading import Reading
+
+__all__ = ["SubjectTexts"]
+
+
+class SubjectTexts:
+    """A subject with its coders, which says where a latent is active in texts.
+
+    Nothing is loaded before the first text is read; that and all reading happens on the torch worker of the subject's
+    device. Where all coders read text alone, neither model nor torch is needed.
+
+    Raises:
+        UserError: the model, the corpus or a coder cannot be had.
+    """
+
+    def __init__(self, subject: SubjectSettings, coders: Sequence[CoderSettings], base: Path = Path()) -> None:
+        self._plan = CollectionPlan.of(subject, coders, base)
+        self._base = base
+        self._loaded: _Loaded | None = None
+        self._worker = worker(subject.device)
+
+    def identity(self, coder: str) -> dict[str, Any]:
+        """A JSON-able value of what decides what a coder's latents do in a text, but for rounding."""
+        frame = self._plan.manifest.frame
+        kept = next(found for found in self._plan.manifest.coders if found.name == coder)
+        settings = next(found for found in self._plan.coders if found.name == coder)
+        return {
+            "model": frame.model,
+            "revision": frame.model_revision,
+            "tokenizer": frame.tokenizer,
+            "dtype": frame.collection.get("dtype"),
+            "context": frame.context,
+            "bos": frame.bos,
+            # some coders are calibrated on it
+            "corpus": frame.corpus,
+            "coder": [settings.kind, kept.hookpoint, settings.input, kept.revision],
+        }
+
+    def check(self, store: Store) -> None:
+        """Refuse a store of other coders, or of another model, than texts would be read with.
+
+        Raises:
+            StoreError: its latents are not those of this subject's coders.
+        """
+        frame, read = store.manifest.frame, self._plan.manifest.frame
+        if frame.model_revision is not None and frame.model_revision != read.model_revision:
+            raise StoreError(
+                f"the store {store.path} was collected from {frame.model} ({frame.model_revision[:12]}), and [subject] "
+                f"is {read.model} ({(read.model_revision or '')[:12]}): texts would be read by another model"
+            )
+        there = {coder.name: coder for coder in store.manifest.coders}
+        for coder in self._plan.manifest.coders:
+            kept = there[coder.name]
+            same = kept.revision is None or kept.revision == coder.revision
+            if kept.n_latents != coder.n_latents or not same:
+                raise StoreError(
+                    f"coder.{coder.name}: the store {store.path} has {kept.n_latents} latents of revision "
+                    f"{kept.revision}, and this coder has {coder.n_latents} of {coder.revision}: they are not the same"
+                )
+
+    async def read(self, latent: Latent, texts: Sequence[str]) -> list[ReadText]:
+        """Each text as the subject reads it by itself, cut to the context, with a latent's activations.
+
+        Equal texts in equal order give equal numbers: batches are of these texts alone.
+
+        Raises:
+            UserError: the model or a coder cannot be loaded, or an activation is no number.
+        """
+
+        def job(caller: Caller) -> list[ReadText]:
+            if self._loaded is None:
+                self._loaded = _Loaded.of(self._plan, self._base)
+            return self._loaded.read(latent, texts, caller.check)
+
+        return await self._worker.call(job)
+
+    async def aclose(self) -> None:
+        """Free what was loaded."""
+        if self._loaded is not None:
+            with anyio.CancelScope(shield=True):
+                await self._worker.call(lambda _: self._free())
+
+    def _free(self) -> None:
+        self._loaded = None
+        # traces leave cycles behind
+        gc.collect()
+
+
+@dataclass(slots=True, eq=False)
+class _Loaded:
+    """What reading needs, used on the worker's thread alone."""
+
+    plan: CollectionPlan
+    coders: dict[str, Any]
+    reading: Reading | None
+    vocabulary: Vocabulary
+    batches: int = 0
+
+    @classmethod
+    def of(cls, plan: CollectionPlan, base: Path) -> _Loaded:
+        coders, reading = plan.load(base)
+        if reading is not None:
+            reading.calibrate(plan.batches, FIGURE_TOKENS)
+        return cls(plan, coders, reading, Vocabulary.from_tokenizer(plan.tokenizer.backend))
+
+    def read(self, latent: Latent, texts: Sequence[str], check: Callable[[], None]) -> list[ReadText]:
+        opening = [] if self.plan.tokenizer.bos is None else [self.plan.tokenizer.bos]
+        room = self.plan.subject.context - len(opening)
+        encoded = [ids[:room] for ids in self.plan.tokenizer.encode(list(texts))]
+        self._check(encoded)
+        pieces = [self.vocabulary.pieces(ids) for ids in encoded]
+        rows = [np.array([*opening, *ids], np.uint32) for ids in encoded]
+        coder, first = self.coders[latent.coder], len(opening)
+        if isinstance(coder, TokenCoder):
+            found = _of_text(coder, latent.index, [(*([""] * first), *each) for each in pieces])
+            values = [each[first:] for each in found]
+        else:
+            values = list(self._of_subject(latent, rows, first, check))
+        return [ReadText(own, value) for own, value in zip(pieces, values, strict=True)]
+
+    def _of_subject(
+        self, latent: Latent, rows: Sequence[NDArray[np.uint32]], first: int, check: Callable[[], None]
+    ) -> Iterator[NDArray[np.float32]]:
+        """The latent's activations behind the first positions of each row."""
+        assert self.reading is not None
+        reading = self.reading.of(latent.coder)
+        size = self.plan.subject.batch
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            # a row without text has nothing to read
+            width = max(max(map(len, part)), first + 1)
+            tokens = np.full((len(part), width), self.plan.tokenizer.separator or 0, np.uint32)
+            documents = np.full(tokens.shape, -1, np.int32)
+            for row, ids in enumerate(part):
+                tokens[row, : len(ids)] = ids
+                documents[row, first : len(ids)] = row
+            found = _of_latent(reading.rows(tokens, documents)[latent.coder], latent.index).reshape(tokens.shape)
+            yield from (found[row, first : len(ids)].copy() for row, ids in enumerate(part))
+            self.batches += 1
+            if self.batches % GC_BATCHES == 0:
+                gc.collect()
+            check()
+
+    def _check(self, encoded: Sequence[Sequence[int]]) -> None:
+        known, most = self.plan.packer.vocabulary, max((max(ids, default=0) for ids in encoded), default=0)
+        if known is not None and most >= known:
+            raise SubjectError(
+                f"subject.model: a text has the token id {most}, beyond the model's vocabulary of {known}: its "
+                "tokenizer is another model's"
+            )
+
+
+def _of_text(coder: TokenCoder, latent: int, contexts: Sequence[Sequence[str]]) -> list[NDArray[np.float32]]:
+    """A latent's activations in each context, by a coder that reads text."""
+    if isinstance(coder, LatentCoder):
+        return [coder.strengths(latent, pieces) for pieces in contexts]
+    values = _of_latent(coder.encode_pieces(contexts), latent)
+    return np.split(values, np.cumsum([len(pieces) for pieces in contexts])[:-1])
+
+
+def _of_latent(rows: Rows, latent: int) -> NDArray[np.float32]:
+    """`[positions]`: one latent's activations, 0 where it is silent."""
+    counts = np.diff(rows.indptr)
+    mine = np.asarray(rows.latents) == latent
+    values = np.zeros(len(counts), np.float32)
+    values[np.repeat(np.arange(len(counts)), counts)[mine]] = rows.values[mine]
+    return values
