@@ -100,7 +100,7 @@ class Generation(Scorer):
         )
         read = await _read(self._subject, examples.latent, written)
         peaks = np.array([each.activations.max(initial=0.0) for each in read], np.float32)
-        failures = [text.failure for text in written]
+        failures: list[FailureStatus | None] = [text.failure for text in written]
         answered = np.array([failure is None for failure in failures], bool)
         labels = np.where(answered, peaks > 0, -1).tolist()
         verdicts = Verdicts.of(read, labels, failures=failures, values=np.where(answered, peaks, np.nan))

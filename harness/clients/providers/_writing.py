@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness import rules
 
-__all__ = ["Library", "from_phrases", "library", "put_in", "spelled"]
+__all__ = ["Library", "from_phrases", "library", "peak", "put_in", "spelled"]
 
 # documents that stretches are taken from: enough for the most concepts, read by a rule in some milliseconds
 _DOCUMENTS = 150
@@ -25,7 +25,7 @@ _LONG = 3
 # how often a phrase is put elsewhere until the rule takes notice of it
 _TRIES = 8
 _SENTENCE = re.compile(r"(?<=[.?!])[ ]+|\n+")
-_PIECE = re.compile(r"[ ]?[^\W\d_]+|[ ]?\d+|[ ]?[^\w\s]|\s")
+_PIECE = re.compile(r"[ ]?[^\W\d_]+|[ ]?\d+|[ ]?(?:[^\w\s]|_)|\s")
 _PLAIN = (
     "The committee met again on a grey morning and talked about the plan.",
     "Nobody in the office had expected the letter to arrive so early.",
@@ -56,14 +56,18 @@ _PLAIN = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Library:
-    """Stretches of text, single sentences and several together, that rules can be looked up in."""
+    """Stretches of text, single sentences and several together, that rules can be looked up in.
+
+    `text` is all of them, cut into words, each from its place in `starts` on.
+    """
 
     stretches: tuple[str, ...]
     text: rules.Text
+    starts: NDArray[np.int64]
 
     def strengths(self, rule: rules.Rule) -> NDArray[np.float32]:
         """`[stretches]`: a rule's largest strength in each, 0 where it is silent."""
-        return rule.strengths(self.text)[1::2]
+        return np.maximum.reduceat(rule.strengths(self.text), self.starts)
 
 
 @lru_cache(maxsize=4)
@@ -76,8 +80,19 @@ def library(path: Path) -> Library:
             found |= dict.fromkeys(sentences)
             together = (sentences[at : at + _LONG] for at in range(0, len(sentences), _LONG))
             found |= dict.fromkeys(" ".join(part) for part in together)
-    # "" ends a document: a stretch is read as if nothing stood before it
-    return Library(tuple(found), rules.Text([piece for each in found for piece in ("", each)]))
+    pieces = [_pieces(text) for text in found]
+    starts = np.cumsum([0, *map(len, pieces)])[:-1]
+    return Library(tuple(found), rules.Text([piece for part in pieces for piece in part]), starts)
+
+
+def peak(rule: rules.Rule, text: str) -> float:
+    """A rule's largest strength in a text, 0 where it is silent."""
+    return float(rule.strengths(_pieces(text)).max())
+
+
+def _pieces(text: str) -> list[str]:
+    """A text cut into words, each with the space before it; "" opens it, so that nothing stands before."""
+    return ["", *_PIECE.findall(text)]
 
 
 def spelled(rule: Mapping[str, Any]) -> list[str]:
@@ -120,6 +135,6 @@ def put_in(text: str, phrase: str, rule: rules.Rule | None, draw: Random) -> str
     for _ in range(_TRIES if places else 0):
         at = draw.choice(places)
         made = text[:at] + phrase + text[at:]
-        if rule is None or rule.fires(_PIECE.findall(made)).any():
+        if rule is None or peak(rule, made):
             break
     return made

@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from harness import resources, rules
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._simulating import token_strengths
-from harness.clients.providers._writing import library, put_in, spelled
+from harness.clients.providers._writing import library, peak, put_in, spelled
 from harness.clients.wire import Wire
 from harness.errors import BadRequest
 from harness.questions.kinds import (
@@ -178,7 +178,7 @@ class TruthClient:
             # too rare for the text at hand
             phrases = spelled(rule.data)
             made = [put_in(draw.choice(silent), draw.choice(phrases), rule, draw) for _ in range(count) if phrases]
-            strengths |= {text: float(rule.strengths(["", text]).max()) for text in made}
+            strengths |= {text: peak(rule, text) for text in made}
         firing = [text for text, strength in strengths.items() if strength]
         if not firing or not silent:
             return None
