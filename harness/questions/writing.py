@@ -46,7 +46,7 @@ class TextList:
         strings, or as lines with bullets. Quotation marks around a whole text are no part of it.
         """
         count = _count(question)
-        text = without_thinking(text)
+        text = without_thinking(text).strip()
         most = 0
         for kind in (_numbered_lists, _json_lists, _bullet_lists):
             found = [texts for texts in kind(text) if all(each.strip() for each in texts)]

@@ -50,7 +50,8 @@ def curves(reading: Reading) -> Iterator[Curve]:
     for scorer in reading.scorers:
         for arm in reading.arms:
             points = tuple(_points(found.get((arm, scorer.name), ()), reading.task.seed))
-            if points:
+            # texts that were written have no quantile
+            if any(point.quantile is not None for point in points):
                 yield Curve(arm, scorer.name, points)
 
 

@@ -39,6 +39,8 @@ _TOLD = re.compile(r"^\W*(?:explanation|description)\W*:(.*)", re.MULTILINE | re
 _MARKED = re.compile(r"<<(.+?)>>")
 _QUOTED = re.compile(r"[\"“](.+?)[\"”]")
 _WORD = re.compile(r"[^\W\d_]{4,}")
+# "Write 10 texts in which ..."
+_WRITE = re.compile(r"^Write (\d+) texts? (.*)", re.MULTILINE)
 _FILLERS = ("\n", " ", "[", ",", "]", "The", "the", "A", "yes", "no", "2", "-", ".", "**", "```", "Example", "I", "10")
 
 
@@ -62,8 +64,13 @@ Answering = Callable[[Messages, Mapping[str, Any]], str | Answer]
 
 
 def by_hash(messages: Messages, body: Mapping[str, Any]) -> str:  # noqa: ARG001 - an Answering's shape
-    """Labels by a hash of the prompt and the example's number; for an explanation, the first marked token."""
+    """Labels by a hash of the prompt and the example's number; for an explanation, the first marked token.
+
+    Texts hold their number.
+    """
     prompt = str(messages[-1]["content"])
+    if (wanted := _WRITE.search(prompt)) is not None:
+        return _texts(int(wanted[1]), ())
     if _explains(messages):
         return _explanation(_MARKED.findall(prompt)[:1])
     seed = seed_of("labels", *(str(message["content"]) for message in messages))
@@ -73,10 +80,13 @@ def by_hash(messages: Messages, body: Mapping[str, Any]) -> str:  # noqa: ARG001
 def by_keywords(messages: Messages, body: Mapping[str, Any]) -> str:
     """Labels by whether an example, or what is marked in it, holds what the explanation quotes or a longer word of it.
 
-    An explanation is the token marked most often, quoted; so a judge that reads it does better than chance. Where a
-    prompt gives no words to go by, labels are hashed.
+    An explanation is the token marked most often, quoted; so a judge that reads it does better than chance. Texts hold
+    what is quoted, or a longer word, where it is wanted. Where a prompt gives no words to go by, labels are hashed.
     """
     prompt = str(messages[-1]["content"])
+    if (wanted := _WRITE.search(prompt)) is not None:
+        without = re.search(r"\b(?:nowhere|without)\b", wanted[2]) is not None
+        return _texts(int(wanted[1]), () if without else sorted(_keywords(prompt[: wanted.start()])))
     if _explains(messages):
         counts = Counter(token.strip() for token in _MARKED.findall(prompt) if token.strip())
         return _explanation([token for token, _ in counts.most_common(1)])
@@ -183,6 +193,11 @@ def _keywords(prompt: str) -> set[str]:
     if told.startswith("("):
         return set()
     return {word.strip() for word in _QUOTED.findall(told)} or set(_WORD.findall(told))
+
+
+def _texts(count: int, words: Sequence[str]) -> str:
+    about = [f" about {words[n % len(words)]}" if words else "" for n in range(count)]
+    return "\n".join(f"{n}. Here is text {n}{end}." for n, end in enumerate(about, 1))
 
 
 def _labels(labels: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.questions.kinds import Detect, Explain, Fuzz, Intruder, Question, Simulate
+from harness.questions.kinds import Detect, Explain, Fuzz, Generate, Intruder, Question, Simulate
 from harness.questions.prompts import load_variant
 from harness.questions.simulating import LEAD, UNKNOWN, lines
 from harness.values import Example, Explanation, Passage
@@ -44,10 +44,11 @@ def _questions() -> list[tuple[str, Question]]:
         ("tiny", Simulate(WORDS, plain, 9)),
         ("tiny-list", Simulate(WORDS, plain)),
         ("tiny", Intruder((plain,) * 5)),
+        ("tiny", Generate(WORDS, 3, activating=False)),
     ]
 
 
-@pytest.mark.parametrize("index", range(6))
+@pytest.mark.parametrize("index", range(7))
 def test_a_tiny_question_and_its_reply_fit_512_tokens(index: int) -> None:
     from tokenizers import Tokenizer
 
