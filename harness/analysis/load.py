@@ -46,6 +46,10 @@ _VERDICTS = (
     "probability", "value", "failure",
 )  # fmt: skip
 
+_TEXTS = (
+    "coder", "latent", "explainer", "control", "scorer", "activating", "text", "fired", "activation", "failure",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class ScoreRow:
@@ -252,6 +256,26 @@ class Run:
             }
             frames.append(pd.DataFrame(columns))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(_VERDICTS))
+
+    def texts(self) -> pd.DataFrame:
+        """One row a text that was written for an explanation: whose, by which scorer, and what the latent did in it.
+
+        `activating` says whether it was meant to activate the latent, `fired` whether it did, `activation` how strongly
+        at most; where the text is missing `failure` says why.
+        """
+        rows = []
+        for row in self.score_rows():
+            written = [] if row.unit is None else row.unit.result.get("written", [])
+            if not written or (verdicts := row.verdicts) is None:
+                continue
+            whose = (row.arm.coder, row.latent, row.arm.explainer, row.arm.control, row.scoring.scorer)
+            columns = (verdicts.truth, verdicts.label, verdicts.value, verdicts.failure)
+            for (text, _), (truth, label, value, failure) in zip(
+                written, zip(*(column.tolist() for column in columns), strict=True), strict=True
+            ):
+                said = (None, None, None, FAILURES[failure - 1]) if failure else (text, label == 1, value, None)
+                rows.append(dict(zip(_TEXTS, (*whose, truth == 1, *said), strict=True)))
+        return _frame(rows, _TEXTS)
 
     def summary(self, metric: str | None = None) -> pd.DataFrame:
         """One row an arm and scorer by a metric, the primary one unless given, on the headline's rung.

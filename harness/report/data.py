@@ -291,7 +291,8 @@ class ScoredExample:
     """An example that scorers judged: tokens, activations, truth, and every verdict.
 
     `quantile` is None where the latent is silent (`truth` False). `marks` gives for a scorer that marks tokens the
-    positions it marked.
+    positions it marked. Of a text that was written by an explanation the rung is `written`, and `truth` what it was
+    meant to be; its pieces are parted at active tokens alone.
     """
 
     pieces: tuple[str, ...]

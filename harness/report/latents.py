@@ -32,6 +32,8 @@ from harness.values import Explanation, Latent, ScoredSet, Status
 
 __all__ = ["latents"]
 
+# what stands in place of a rung where a text was written, not drawn
+WRITTEN = "written"
 # resamplings for a latent's own interval: two digits are shown
 DRAWS = 1000
 
@@ -70,7 +72,7 @@ def _latent(reading: Reading, latent: Latent, explained: list[ExplanationLine], 
         tuple(sorted(explained, key=lambda line: reading.arms.index(line.arm))),
         tuple(_score(reading, row) for row in rows),
         () if drawn is None else tuple(_shown(drawn)),
-        () if drawn is None else tuple(_examples(reading, latent, drawn, rows)),
+        (*(() if drawn is None else _examples(reading, latent, drawn, rows)), *_texts(rows)),
         rate,
         "too_few_examples" if few else "ok",
     )
@@ -123,6 +125,34 @@ def _examples(reading: Reading, latent: Latent, drawn: LatentExamples, rows: lis
                 tuple(verdicts[place.context, place.start]),
                 {scorer: positions[at] for scorer, positions in marks.items()},
             )
+
+
+def _texts(rows: list[ScoreRow]) -> Iterator[ScoredExample]:
+    """Texts that were written for explanations, each once, with what the latent did in them."""
+    found: defaultdict[tuple[str, bool], list[VerdictLine]] = defaultdict(list)
+    active: dict[tuple[str, bool], list[tuple[int, int, float]]] = {}
+    for row in rows:
+        written = [] if row.unit is None else row.unit.result.get("written", [])
+        if not written or (verdicts := row.verdicts) is None:
+            continue
+        for (text, spans), truth, line in zip(written, verdicts.truth.tolist(), _lines(row, verdicts), strict=True):
+            found[text, truth == 1].append(line)
+            active[text, truth == 1] = spans
+    for (text, truth), lines in found.items():
+        pieces, activations = _parted(text, active[text, truth])
+        yield ScoredExample(pieces, activations, truth, None, WRITTEN, tuple(lines))
+
+
+def _parted(text: str, spans: list[tuple[int, int, float]]) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    """A text parted at its active tokens, and the activation of each part."""
+    pieces: list[str] = []
+    values: list[float] = []
+    at = 0
+    for start, stop, value in spans:
+        pieces += [text[at:start], text[start:stop]]
+        values += [0.0, value]
+        at = stop
+    return (*pieces, text[at:]), np.array([*values, 0.0], np.float32)
 
 
 def _marks(reading: Reading, latent: Latent, scored: ScoredSet) -> dict[str, list[tuple[int, ...]]]:

@@ -6,6 +6,8 @@ import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate
+from typing import Any
 
 import anyio
 import numpy as np
@@ -31,7 +33,7 @@ from harness.runs.units import (
 from harness.scorers.base import Scored
 from harness.store import CoderReader
 from harness.task import Task
-from harness.values import Explanation, Failure, Latent, ScoredSet, Status, Usage, digest
+from harness.values import Example, Explanation, Failure, Latent, ScoredSet, Status, Usage, digest
 
 __all__ = ["RETRYABLE", "Conductor", "explanation_of", "explanation_unit", "result_hash", "score_unit"]
 
@@ -346,7 +348,8 @@ def score_unit(key: str, arm: ScoreArm, latent: Latent, scored: Scored) -> Unit:
     """A score as a unit; it stands on the verdicts that are there, at least half of them for each truth.
 
     With fewer it is a failure of the commonest reason. It is pending while any verdict is missing for a passing
-    reason.
+    reason. Texts that stand in no store are kept in `written`, in the order of the verdicts: the text, and for each
+    token where the latent is active its characters' start and stop and the activation.
     """
     verdicts = scored.verdicts
     failures = verdicts.failures()
@@ -355,7 +358,13 @@ def score_unit(key: str, arm: ScoreArm, latent: Latent, scored: Scored) -> Unit:
         2 * int(verdicts.answered[truth == side].sum()) >= int((truth == side).sum()) for side in (True, False)
     )
     status: Status = "ok" if enough or not failures else failures.most_common(1)[0][0]
-    result = {"metrics": dict(scored.metrics), "failures": dict(failures), "usage": asdict(scored.usage)}
+    result: dict[str, Any] = {
+        "metrics": dict(scored.metrics),
+        "failures": dict(failures),
+        "usage": asdict(scored.usage),
+    }
+    if written := [_written(example) for example in scored.examples if example.passage.place is None]:
+        result["written"] = written
     return Unit(
         key,
         arm.digest,
@@ -366,6 +375,17 @@ def score_unit(key: str, arm: ScoreArm, latent: Latent, scored: Scored) -> Unit:
         scored.replies,
         any(reason in RETRYABLE for reason in failures),
     )
+
+
+def _written(example: Example) -> list[Any]:
+    tokens = example.passage.tokens
+    starts = [0, *accumulate(map(len, tokens))]
+    active = [
+        [starts[at], starts[at + 1], float(f"{value:.5g}")]
+        for at, value in enumerate(example.activations.tolist())
+        if value > 0
+    ]
+    return [example.passage.text, active]
 
 
 def result_hash(unit: Unit) -> str:

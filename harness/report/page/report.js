@@ -265,11 +265,16 @@ function keep(example, which, cells) {
   return which === "silent" ? example.t === 0 : true;
 }
 
+function kindOf(example, several) {
+  if (example.r === "written") return example.t ? "written to fire" : "written not to";
+  return example.t ? `fires${example.q ? ` Q${example.q}` : several ? `, with ${example.r}` : ""}` : `silent, ${example.r}`;
+}
+
 function scoredTable(details, row, cells, choice) {
   const { arms, scorers } = state.index;
   const examples = details.scored.filter((example) => keep(example, choice.which, cells));
   // each rung is asked with activating windows of its own
-  const several = new Set(details.scored.map((example) => example.r)).size > 1;
+  const several = new Set(details.scored.map((example) => example.r).filter((rung) => rung !== "written")).size > 1;
   // activating first, strong to weak, then silent ones by rung: errors of one sort stand together
   examples.sort((a, b) => b.t - a.t || (b.q || 0) - (a.q || 0) || (a.r < b.r ? -1 : a.r > b.r ? 1 : 0));
   const groups = scorers.map((s, i) => [s.name, cells.filter((cell) => cell.s === i).length]).filter(([, size]) => size);
@@ -282,7 +287,7 @@ function scoredTable(details, row, cells, choice) {
     return el("td", { class: cell.first ? "first" : "" }, told.length ? `${right} of ${told.length}` : "");
   }));
   const body = examples.map((example) => el("tr", {},
-    el("td", { class: "kind" }, example.t ? `fires${example.q ? ` Q${example.q}` : several ? `, with ${example.r}` : ""}` : `silent, ${example.r}`),
+    el("td", { class: "kind" }, kindOf(example, several)),
     el("td", {}, tokens(example, row.maximum, choice.marks ? example.m[choice.marks] : [])),
     ...cells.map((cell) => verdictCell(example.v[cell.s][cell.a], example, cell))));
   return el("table", { class: "examples" }, el("thead", {}, top, head), el("tbody", {}, tally, ...body));
