@@ -211,8 +211,9 @@ def _subject(task: Task, scorers: Mapping[str, Scorer]) -> SubjectTexts | None:
         for coder in task.coder:
             if coder.missing:
                 raise TaskError(f"this kind has texts read by coder.{coder.name}, and {coder.missing}")
-        from harness.subject.texts import SubjectTexts
+    from harness.subject.texts import SubjectTexts
 
+    with naming(task.source):
         subject = SubjectTexts(task.subject, task.coder, task.base)
     for scorer in needing.values():
         scorer.bind(subject)

@@ -290,7 +290,7 @@ async def test_a_coder_that_the_store_alone_has_is_refused(task: Callable[..., T
     ):
         await check(given)
     given = task(store={"path": str(words_store)}, coder=[{"name": "words", "kind": "planted", "path": "none.json"}])
-    with pytest.raises(CoderError, match=r"scorer\.generation: .*none\.json: cannot be read"):
+    with pytest.raises(CoderError, match=r"task\.toml: .*none\.json: cannot be read"):
         await check(given)
 
 
