@@ -1,4 +1,4 @@
-"""Generation: is the latent active in texts written by the explanation to activate it, and silent in others?"""
+"""Generation: the latent answers for itself, in texts written to activate it and in texts written not to."""
 
 from __future__ import annotations
 
