@@ -4,6 +4,7 @@ Run a task:                 harness.run("demo"), or await harness.arun("demo")
 Ask if a judge can judge:   harness.judge("openai/gpt-5-mini")
 See what it would cost:     harness.plan("demo").table()
 Read what came out:         harness.load("runs/demo").explanations(), .scores(), .verdicts(), .summary()
+Compare arms and runs:      harness.compare("runs/a", "runs/b").differences
 Build a task in Python:     harness.load_task("demo", ["latents.sample=5"])
 """
 
@@ -13,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.analysis.compare import compare as compare
     from harness.analysis.load import Run as Run
     from harness.analysis.load import load as load
     from harness.api import ajudge as ajudge
@@ -34,6 +36,7 @@ __all__ = [
     "UserError",
     "ajudge",
     "arun",
+    "compare",
     "judge",
     "load",
     "load_task",
@@ -50,6 +53,7 @@ _PUBLIC = {
     "UserError": "harness.errors",
     "ajudge": "harness.api",
     "arun": "harness.api",
+    "compare": "harness.analysis.compare",
     "judge": "harness.api",
     "load": "harness.analysis.load",
     "load_task": "harness.task",

@@ -1,104 +1,158 @@
-"""Arms compared with one another: every pair on the same latents, by one scorer and metric, with Holm."""
+"""Runs compared: their arms, every difference with its outcome, how far scorers agree, and what it all took."""
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from harness.analysis.tables import Arm, control_of, score_table, scorers_with
-from harness.errors import UserError
-from harness.metrics import Comparison, Interval, compare_paired
+from harness.analysis.correlations import correlations
+from harness.analysis.costs import costs
+from harness.analysis.differences import differences
+from harness.analysis.load import Run, load
+from harness.analysis.matching import labels, match, same_scorer
+from harness.analysis.reliabilities import reliabilities
+from harness.analysis.tables import scorers_with, summary
+from harness.errors import RunError, UserError
 
-__all__ = ["compare"]
-
-COLUMNS = (
-    *("a", "b", "run_a", "explainer_a", "control_a", "run_b", "explainer_b", "control_b", "n", "mean_a", "mean_b"),
-    *("difference", "low", "high", "equivalence_low", "equivalence_high", "p", "p_adjusted", "outcome", "sentence"),
-    *("detectable", "needed"),
-)
+__all__ = ["RunComparison", "compare"]
 
 
-def compare(
-    scores: pd.DataFrame,
-    metric: str,
-    scorer: str | None = None,
-    *,
-    margin: float = 0.02,
-    rung: str = "random",
-    controls: bool = True,
-    alpha: float = 0.05,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """All pairs of arms, each on the latents that both have, failures at chance: one row a pair.
+@dataclass(frozen=True, slots=True, eq=False)
+class RunComparison:
+    """One or several runs by one scorer and metric on the headline's rung, as DataFrames.
 
-    A frame of scores is described in `harness.analysis.tables`. Pairs are of two real arms, and, unless
-    `controls` is false, of a real arm and a control made for it; Holm is over the pairs in the table. In a pair
-    `a` stands higher in the ranking, real arms before controls.
+    `arms` is the summary of `harness.analysis.tables`, `differences` that of `harness.analysis.differences`.
+    `correlations` (`harness.analysis.correlations`) and `reliabilities` (`harness.analysis.reliabilities`) are of all
+    scorers, each by the figure that it is shown by; `costs` (`harness.analysis.costs`) has a column `run` before its
+    own. `runs` are the runs' names in these tables, `notes` what was left out of them and why.
+    """
 
-    Columns `a, b` (the arms' names), `run_a, explainer_a, control_a, run_b, explainer_b, control_b`, `n`,
-    `mean_a, mean_b`, `difference` (a - b) with `low, high` (95 % BCa) and `equivalence_low, equivalence_high`
-    (90 %, what the margin is held against), `p`, `p_adjusted`, `outcome` (differ, equivalent, inconclusive),
-    `sentence`, `detectable` (at 80 % power) and `needed` (latents that the margin needs).
+    runs: tuple[str, ...]
+    scorer: str
+    metric: str
+    margin: float
+    rung: str
+    arms: pd.DataFrame
+    differences: pd.DataFrame
+    correlations: pd.DataFrame
+    reliabilities: pd.DataFrame
+    costs: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+
+def compare(*runs: str | Path | Run, metric: str | None = None, scorer: str | None = None) -> RunComparison:
+    """Compare the arms of one or several runs, given as directories or loaded, on the latents that both of a pair have.
+
+    Without `scorer` and `metric` they are the first run's primary ones. Arms of several runs are matched on latents
+    and examples; scorers other than the compared one that are not the same in all runs are left out of the
+    correlations, and told in `notes`.
 
     Raises:
-        UserError: the metric is unknown, the scorer lacks it, several scorers have it and none is named, or
-            the margin is not above 0.
-        ValueError: an arm has two scores for one latent.
+        RunError: a directory is no run or is given twice, nothing is scored, or runs do not match.
+        UserError: no run is given, or scorer or metric is unknown, or their choice is not clear.
     """
-    if margin <= 0:
-        raise UserError(f"the margin must be above 0, not {margin:g}")
-    table = score_table(scores, metric, _scorer(scores, metric, scorer, rung), rung)
-    arms = table.ranked()
-    pairs = [(a, b) for a, b in combinations(arms, 2) if _wanted(arms, a, b, controls=controls)]
-    compared = compare_paired([table.pair(a, b) for a, b in pairs], margin, alpha=alpha, seed=seed)
-    many = len({arm.run for arm in table.arms}) > 1
-    rows = [_row(a, b, comparison, many_runs=many) for (a, b), comparison in zip(pairs, compared, strict=True)]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"needed": "Int64"})
+    if not runs:
+        raise UserError("give at least one run directory to compare")
+    with ExitStack() as stack:
+        loaded = [run if isinstance(run, Run) else _opened(run, stack) for run in runs]
+        return _compare(loaded, metric, scorer)
 
 
-def _scorer(scores: pd.DataFrame, metric: str, scorer: str | None, rung: str) -> str:
+def _opened(path: str | Path, stack: ExitStack) -> Run:
+    run = load(path)
+    stack.callback(run.close)
+    return run
+
+
+def _compare(runs: Sequence[Run], metric: str | None, scorer: str | None) -> RunComparison:
+    names, first = labels(runs), runs[0]
+    frames = [run.scores().assign(run=name) for run, name in zip(runs, names, strict=True)]
+    for run, frame in zip(runs, frames, strict=True):
+        if frame.empty:
+            raise RunError(f"{run.path}: nothing is scored yet")
+    metric, scorer = _chosen(runs, frames[0], metric, scorer)
+    for other in runs[1:]:
+        match(first, other, scorer)
+    scores = pd.concat(frames, ignore_index=True)
+    figures, notes = _figures(runs, names, scorer, metric)
+    margin, seed, rung = first.ranking["margin"], first.seed, first.rung
+    rows = [row for run in runs for row in run.score_rows()]
+    return RunComparison(
+        tuple(names),
+        scorer,
+        metric,
+        margin,
+        rung,
+        summary(scores, metric, scorer, rung, seed=seed),
+        differences(scores, metric, scorer, margin=margin, rung=rung, seed=seed),
+        correlations(_with_text(runs, names, scores), figures, rung=rung),
+        reliabilities(rows, figures, rung=rung, seed=seed),
+        pd.concat([_costs(run, name) for run, name in zip(runs, names, strict=True)], ignore_index=True),
+        tuple(notes),
+    )
+
+
+def _chosen(runs: Sequence[Run], scores: pd.DataFrame, metric: str | None, scorer: str | None) -> tuple[str, str]:
+    """The metric and scorer: as given, else the primary ones, which all runs must share."""
+    primary = runs[0].ranking
+    if metric is None and scorer is None:
+        for run in runs[1:]:
+            theirs = run.ranking
+            if (theirs["scorer"], theirs["metric"]) != (primary["scorer"], primary["metric"]):
+                raise UserError(
+                    f"{runs[0].path} is ranked by {primary['metric']} of {primary['scorer']}, {run.path} by "
+                    f"{theirs['metric']} of {theirs['scorer']}: say with --scorer and --metric which to take"
+                )
+        return primary["metric"], primary["scorer"]
     if scorer is not None:
-        return scorer
-    names = scorers_with(scores, metric, rung)
-    if len(names) > 1:
-        raise UserError(f'several scorers have the metric "{metric}": name one of {", ".join(names)}')
-    return names[0]
+        if scorer not in runs[0].scorers:
+            raise UserError(f'{runs[0].path} has no scorer "{scorer}"; it has {", ".join(runs[0].scorers)}')
+        return metric or runs[0].metric_of(scorer), scorer
+    assert metric is not None
+    having = scorers_with(scores, metric, runs[0].rung)
+    if primary["scorer"] in having:
+        return metric, primary["scorer"]
+    if len(having) > 1:
+        raise UserError(f'several scorers have the metric "{metric}": say with --scorer which: {", ".join(having)}')
+    return metric, having[0]
 
 
-def _wanted(arms: tuple[Arm, ...], a: Arm, b: Arm, *, controls: bool) -> bool:
-    # ranked: a control is never before a real arm
-    if b.control is None:
-        return True
-    return controls and a.control is None and control_of(arms, a, b.control) == b
+def _figures(runs: Sequence[Run], names: Sequence[str], scorer: str, metric: str) -> tuple[dict[str, str], list[str]]:
+    """The figure of each scorer that is the same wherever it occurs, and what is said of the others."""
+    figures: dict[str, str] = {}
+    notes: list[str] = []
+    for name in dict.fromkeys(each for run in runs for each in run.scorers):
+        having = [at for at, run in enumerate(runs) if name in run.scorers]
+        unlike = [names[at] for at in having[1:] if not same_scorer(runs[having[0]], runs[at], name)]
+        if unlike:
+            whose = f"{names[having[0]]} and {', '.join(unlike)}"
+            notes.append(f'scorer "{name}" is not the same in {whose}: it is in no correlation')
+        else:
+            figures[name] = metric if name == scorer else runs[having[0]].metric_of(name)
+    return figures, notes
 
 
-def _row(a: Arm, b: Arm, comparison: Comparison, *, many_runs: bool) -> dict[str, Any]:
-    first, second = (f"{arm.run}: {arm.label}" if many_runs else arm.label for arm in (a, b))
-    low, high = _ends(comparison.interval)
-    equivalence_low, equivalence_high = _ends(comparison.equivalence_interval)
-    return {
-        "a": first,
-        "b": second,
-        **{f"{key}_a": value for key, value in a._asdict().items()},
-        **{f"{key}_b": value for key, value in b._asdict().items()},
-        "n": comparison.n,
-        "mean_a": comparison.mean_a,
-        "mean_b": comparison.mean_b,
-        "difference": comparison.difference,
-        "low": low,
-        "high": high,
-        "equivalence_low": equivalence_low,
-        "equivalence_high": equivalence_high,
-        "p": comparison.p,
-        "p_adjusted": comparison.p_adjusted,
-        "outcome": comparison.outcome,
-        "sentence": comparison.sentence(first, second),
-        "detectable": comparison.detectable,
-        "needed": comparison.needed,
-    }
+def _with_text(runs: Sequence[Run], names: Sequence[str], scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores with a column of the words that were judged, of whichever run."""
+    keys = ["run", "coder", "latent", "explainer", "control"]
+    words = pd.concat([run.explanations().assign(run=name) for run, name in zip(runs, names, strict=True)])
+    by_key = {tuple(map(_cell, row[:-1])): row[-1] for row in words[[*keys, "text"]].itertuples(index=False, name=None)}
+    found = [by_key.get(tuple(map(_cell, row))) for row in scores[keys].itertuples(index=False, name=None)]
+    return scores.assign(text=found)
 
 
-def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
-    return (None, None) if interval is None else (interval.low, interval.high)
+def _cell(value: Any) -> Any:
+    """A cell that can be looked up: missing ones are None."""
+    return None if pd.isna(value) else value
+
+
+def _costs(run: Run, name: str) -> pd.DataFrame:
+    models = {arm["name"]: arm.get("model") for arm in run.record["task"]["explainer"]}
+    table = costs(run.explanations(), run.scores(), models)
+    table.insert(0, "run", name)
+    return table

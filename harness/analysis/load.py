@@ -286,6 +286,15 @@ class Run:
 
         return summary(self.scores(), metric or self.ranking["metric"], rung=self.rung, seed=self.seed)
 
+    def figures(self, rung: str | None = None) -> pd.DataFrame:
+        """One row a score with every figure, trivial answers beside it, and what it is worth at the base rate.
+
+        See `harness.analysis.figures`.
+        """
+        from harness.analysis.figures import figures
+
+        return figures(self, rung)
+
     def ledger(self) -> pd.DataFrame:
         """One row an attempt at a request: for whom, how it ended, tokens, dollars, seconds.
 

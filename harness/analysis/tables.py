@@ -25,7 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.errors import UserError
-from harness.metrics import CHANCE, WORST, Interval, mean_interval
+from harness.metrics import CHANCE, METRICS, WORST, Interval, best_trivial, mean_interval, median_interval, trivial
 from harness.values import FailureStatus
 
 __all__ = ["Arm", "Score", "ScoreTable", "control_of", "latent_table", "score_table", "scorers_with", "summary"]
@@ -94,7 +94,7 @@ class ScoreTable:
 
     `latents` are (coder, index); the matrices are `[latents, arms]`: `present` where there is a score or a
     failure, `value` NaN where there is no figure, `at_chance` and `worst` with failures filled in, NaN where
-    there is nothing to fill (not reached, or too few examples). `scores` are each arm's scores.
+    there is nothing to fill (not reached, or too few examples). `scores` are each arm's scores, `metric` the figure.
     """
 
     arms: tuple[Arm, ...]
@@ -103,6 +103,7 @@ class ScoreTable:
     at_chance: Floats
     worst: Floats
     scores: tuple[tuple[Score, ...], ...]
+    metric: str
 
     def common(self) -> NDArray[np.bool_]:
         """The latents on which all compared arms have a figure, `[latents]`.
@@ -166,7 +167,9 @@ def summary(
       status, `failed_verdicts` within scores;
     - `mean` over the `common` latents where all compared arms have the figure;
     - `mean_at_chance`, what arms are ranked by, and `worst`, the mean with failures at 0 (not for correlations);
-    - `median, q25, q75` of the arm's own figures;
+    - `median, q25, q75` of the arm's own figures, the median with `median_low, median_high` (`median_interval`);
+    - `trivial`, what the best of the trivial answers (always, never, as often as it is) gets on these examples, a mean
+      over latents, missing for figures of strengths and of choices;
     - for every control, `lift_<control>`: the paired difference to it, failures at chance.
 
     Means and lifts have `_low` and `_high`, a 95 % BCa interval over latents, missing below 20 latents.
@@ -257,7 +260,7 @@ def _table(scores: Sequence[Score], metric: str) -> ScoreTable:
         value[where, column] = [score.figure(metric) for score in group]
         at_chance[where, column] = [score.filled(metric, chance) for score in group]
         worst[where, column] = [score.filled(metric, WORST.get(metric, math.nan)) for score in group]
-    return ScoreTable(tuple(arms), tuple(latents), value, at_chance, worst, tuple(map(tuple, arms.values())))
+    return ScoreTable(tuple(arms), tuple(latents), value, at_chance, worst, tuple(map(tuple, arms.values())), metric)
 
 
 def _chance(scores: Sequence[Score], metric: str) -> float:
@@ -277,9 +280,28 @@ def _mean(values: Floats) -> float:
 
 def _with_interval(name: str, values: Floats, seed: int) -> dict[str, float]:
     kept = values[~np.isnan(values)]
-    interval: Interval | None = mean_interval(kept, seed=seed)
+    return {name: _mean(kept), **_ends(name, mean_interval(kept, seed=seed))}
+
+
+def _ends(name: str, interval: Interval | None) -> dict[str, float]:
     low, high = (math.nan, math.nan) if interval is None else (interval.low, interval.high)
-    return {name: _mean(kept), f"{name}_low": low, f"{name}_high": high}
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+def _trivial(scores: Sequence[Score], metric: str) -> float:
+    """The mean over an arm's scores of what the best trivial judge gets on the same examples."""
+    if metric not in METRICS:
+        return math.nan
+    sizes = Counter((score.n_pos or 0, score.n_neg or 0) for score in scores if not _chooses(score))
+    found = {size: best_trivial(trivial(*size), metric) for size in sizes if min(size) > 0}
+    known = [(value, sizes[size]) for size, value in found.items() if value is not None]
+    whole = sum(times for _, times in known)
+    return sum(value * times for value, times in known) / whole if whole else math.nan
+
+
+def _chooses(score: Score) -> bool:
+    """Whether the figure is of choices among several, of which chance is told with it."""
+    return (score.metrics or {}).get("chance") is not None
 
 
 def _arm_row(table: ScoreTable, arm: Arm, scorer: str, seed: int) -> dict[str, Any]:
@@ -305,6 +327,8 @@ def _arm_row(table: ScoreTable, arm: Arm, scorer: str, seed: int) -> dict[str, A
         **_with_interval("mean_at_chance", table.at_chance[:, column], seed),
         "worst": _mean(table.worst[:, column]),
         **dict(zip(("median", "q25", "q75"), quartiles, strict=True)),
+        **_ends("median", median_interval(own)),
+        "trivial": _trivial(scores, table.metric),
     }
     for control in _controls(table.arms):
         row |= _lift(table, arm, control, seed)

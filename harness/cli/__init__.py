@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from harness.cli.collect import collect
+from harness.cli.compare import compare
 from harness.cli.examples import examples
 from harness.cli.export import export
 from harness.cli.import_ import import_
@@ -40,6 +41,7 @@ app.command("examples")(examples)
 app.command("models")(models)
 app.command("judge")(judge)
 app.command("report")(report)
+app.command("compare")(compare)
 app.command("export")(export)
 app.command("import")(import_)
 app.command("store")(store)

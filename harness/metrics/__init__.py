@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.metrics.base_rate import BaseRateFigures, Estimate, at_base_rate
+from harness.metrics.calibration import Bin, Calibration, calibration
 from harness.metrics.classification import (
     CHANCE,
     METRICS,
@@ -14,7 +15,8 @@ from harness.metrics.classification import (
     classification,
     figure,
 )
-from harness.metrics.intervals import MIN_LATENTS, Interval, mean_interval
+from harness.metrics.correlation import Correlation, CorrelationKind, correlation
+from harness.metrics.intervals import MIN_LATENTS, Interval, mean_interval, median_interval
 from harness.metrics.paired import (
     Comparison,
     Outcome,
@@ -24,35 +26,51 @@ from harness.metrics.paired import (
     latents_needed,
     sign_flip,
 )
+from harness.metrics.reliability import SPLITS, Reliability, halves, spearman_brown, split_half
 from harness.metrics.resampling import own_interval, permute_truth, permuted_figures
 from harness.metrics.shares import difference_interval, jeffreys
+from harness.metrics.trivial import best_trivial, trivial
 
 __all__ = [
     "CHANCE",
     "METRICS",
     "MIN_LATENTS",
+    "SPLITS",
     "WORST",
     "BaseRateFigures",
+    "Bin",
+    "Calibration",
     "Comparison",
+    "Correlation",
+    "CorrelationKind",
     "Estimate",
     "Figures",
     "Interval",
     "Outcome",
+    "Reliability",
     "Votes",
     "at_base_rate",
     "auroc",
     "average_precision",
+    "best_trivial",
+    "calibration",
     "classification",
     "compare_paired",
+    "correlation",
     "detectable_difference",
     "difference_interval",
     "figure",
+    "halves",
     "holm",
     "jeffreys",
     "latents_needed",
     "mean_interval",
+    "median_interval",
     "own_interval",
     "permute_truth",
     "permuted_figures",
     "sign_flip",
+    "spearman_brown",
+    "split_half",
+    "trivial",
 ]

@@ -1,4 +1,4 @@
-"""Intervals of a mean over latents, by the BCa bootstrap."""
+"""Intervals over latents: of a mean by the BCa bootstrap, of a median by order statistics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["MIN_LATENTS", "Interval", "bootstrap_means", "mean_interval"]
+__all__ = ["MIN_LATENTS", "Interval", "bootstrap_means", "mean_interval", "median_interval"]
 
 # Below this a bootstrap interval of skewed scores covers clearly less than it says.
 MIN_LATENTS = 20
@@ -63,6 +63,40 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95, resamples: int = 49
     tails = (_tail((1 - level) / 2, n), _tail((1 + level) / 2, n))
     low, high = (_corrected(tail, bias, acceleration) for tail in tails)
     return Interval(float(np.quantile(means, low)), float(np.quantile(means, high)), level)
+
+
+def median_interval(values: ArrayLike, *, level: float = 0.95) -> Interval | None:
+    """The interval of a median by order statistics, interpolated (Hettmansperger and Sheather 1986), over latents.
+
+    `values` is `[latents]`. The k-th smallest and k-th largest value hold the median in a share of studies that is
+    binomial, whatever the scores' distribution; between the k whose share is just above `level` and the next the ends
+    are interpolated. Measured at 20, 40 and 300 latents with scores skewed, below a ceiling and in steps of 1/200, 94
+    to 97 of 100 such intervals hold the median. Where many latents share the median's own value, as when most are at
+    a ceiling or scores come in steps of 1/20, both ends fall on it more often: 95 to 100 of 100. No interval of
+    values in steps can avoid that, and this one then says too little, never too much. None below 20 latents.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
+    sample = np.sort(np.asarray(values, dtype=np.float64))
+    if not np.isfinite(sample).all():
+        raise ValueError("an interval needs finite values")
+    n = len(sample)
+    if n < MIN_LATENTS:
+        return None
+    from scipy.special import bdtr
+
+    ranks = np.arange(1, n // 2 + 1)
+    shares = 1 - 2 * bdtr(ranks - 1, n, 0.5)
+    if shares[0] < level:
+        return None
+    k = int(ranks[shares >= level][-1])
+    here, inner = (1 - 2 * float(bdtr(rank - 1, n, 0.5)) for rank in (k, k + 1))
+    excess = (here - level) / (here - inner)
+    inward = (n - k) * excess / (k + (n - 2 * k) * excess)
+    low = (1 - inward) * sample[k - 1] + inward * sample[k]
+    high = (1 - inward) * sample[n - k] + inward * sample[n - k - 1]
+    return Interval(float(low), float(high), level)
 
 
 def bootstrap_means(sample: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:

@@ -30,11 +30,11 @@ def summary_rows(reading: Reading) -> Iterator[SummaryRow]:
 
 def comparisons(reading: Reading) -> Iterator[Comparison]:
     """Pairs of arms by scorer."""
-    from harness.analysis.compare import compare
+    from harness.analysis.differences import differences
 
     margin = reading.task.ranking.margin
     for scorer in _scored(reading, reading.rung):
-        table = compare(
+        table = differences(
             reading.frame, scorer.metric, scorer.name, margin=margin, rung=reading.rung, seed=reading.task.seed
         )
         for row in table.to_dict("records"):

@@ -22,6 +22,9 @@ from harness.values import Example, Explanation, Failure, FailureStatus, Passage
 
 __all__ = ["Judge", "JudgeSettings", "figures"]
 
+# where a judge gives labels without probabilities
+UNCALIBRATED = {"brier": None, "calibration_error": None, "calibration": None}
+
 Asking = Callable[[Explanation | None, tuple[Passage, ...]], Question]
 
 
@@ -87,8 +90,10 @@ def _wants(question: str, settings: JudgeSettings, *, asked: bool) -> tuple[Want
 
 def figures(verdicts: Verdicts) -> dict[str, Any]:
     """The figures of verdicts, from those that are there; what is undefined is None."""
-    truth = verdicts.truth.astype(bool)
-    return metrics.classification(truth, verdicts.labels, verdicts.scores, verdicts.quantile).as_dict()
+    truth, scores = verdicts.truth.astype(bool), verdicts.scores
+    found = metrics.classification(truth, verdicts.labels, scores, verdicts.quantile).as_dict()
+    calibrated = metrics.calibration(truth, scores)
+    return found | (UNCALIBRATED if calibrated is None else calibrated.as_dict())
 
 
 def _verdicts(examples: Sequence[Example], batches: list[tuple[Passage, ...]], answers: list[Asked]) -> Verdicts:

@@ -1,0 +1,72 @@
+"""What explaining and scoring took for one latent: calls, tokens and dollars (paper, table 1), as measured in runs."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from harness.runs.units import NO_EXPLANATION
+from harness.values import Usage
+
+__all__ = ["costs"]
+
+COLUMNS = (
+    *("stage", "name", "model", "rung", "units", "examples"),
+    *("calls", "prompt", "cached", "reply", "reasoning", "dollars"),
+)
+
+
+def costs(explanations: pd.DataFrame, scores: pd.DataFrame, models: Mapping[str, str | None]) -> pd.DataFrame:
+    """One row an explainer, and a scorer on a rung: the mean over latents of what one explanation or score took.
+
+    The frames are those of `Run.explanations` and `Run.scores`; `models` names explainers' models. Of scores those of
+    real arms are taken, and of latents alone for scorers that judge no explanation; failed ones count, as they were
+    paid for. What was asked again after an error is in the ledger (`Run.spending`), not here, and a reply remembered
+    from another run counts with what it took there: the figures are those of asking everything once.
+
+    Columns `stage` (explain, score), `name`, `model`, `rung`, `units` (explanations or scores averaged over),
+    `examples` (judged), `calls` (requests answered), `prompt` tokens of which `cached`, `reply` tokens of which
+    `reasoning`, and `dollars`, missing where a price is not known, as for models on one's own machine.
+    """
+    groups: defaultdict[tuple[str, str, str | None, str | None], list[Mapping[Any, Any]]] = defaultdict(list)
+    for row in explanations.to_dict("records"):
+        if _own(row):
+            groups["explain", row["explainer"], models.get(row["explainer"]), None].append(row)
+    for row in scores.to_dict("records"):
+        if _own(row):
+            groups["score", row["scorer"], row["scorer_model"], row["rung"]].append(row)
+    return pd.DataFrame([_row(*key, group) for key, group in groups.items()], columns=list(COLUMNS))
+
+
+def _own(row: Mapping[Any, Any]) -> bool:
+    """Whether a row is of a real arm or of a latent alone, and was asked at all."""
+    control = row["control"]
+    return (control == NO_EXPLANATION or not isinstance(control, str)) and isinstance(row["usage"], Mapping)
+
+
+def _row(
+    stage: str, name: str, model: str | None, rung: str | None, rows: Sequence[Mapping[Any, Any]]
+) -> dict[str, Any]:
+    used = [Usage(**row["usage"]) for row in rows]
+    examples = [row["n_pos"] + row["n_neg"] for row in rows] if stage == "score" else [math.nan]
+    priced = all(usage.cost is not None for usage in used if usage.requests)
+    asked = any(usage.requests for usage in used)
+    return {
+        "stage": stage,
+        "name": name,
+        "model": model,
+        "rung": rung,
+        "units": len(used),
+        "examples": fmean(examples),
+        "calls": fmean(usage.requests for usage in used),
+        "prompt": fmean(usage.input + usage.cache_read + usage.cache_write for usage in used),
+        "cached": fmean(usage.cache_read for usage in used),
+        "reply": fmean(usage.output for usage in used),
+        "reasoning": fmean(usage.reasoning for usage in used),
+        "dollars": fmean(usage.cost or 0.0 for usage in used) if priced and asked else math.nan,
+    }
