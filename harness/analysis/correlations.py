@@ -75,9 +75,10 @@ def _figures(
 ) -> defaultdict[str, _Figures]:
     found: defaultdict[str, _Figures] = defaultdict(_Figures)
     whose = "text" if "text" in scores.columns else "run"
-    for row in scores[(scores["rung"] == rung) & (scores["status"] == "ok")].to_dict("records"):
+    for row in scores.to_dict("records"):
         scorer = row["scorer"]
-        value = row["metrics"].get(figures[scorer]) if scorer in figures else None
+        asked = row["rung"] == rung and row["status"] == "ok" and scorer in figures
+        value = row["metrics"].get(figures[scorer]) if asked else None
         if value is None or not math.isfinite(value):
             continue
         latent = (row["coder"], int(row["latent"]))

@@ -48,7 +48,7 @@ def _jsonable(found: RunComparison) -> dict[str, Any]:
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     # pandas turns its own numbers into JSON's, and what is missing into null
-    return json.loads(table.to_json(orient="records", double_precision=15))
+    return json.loads(str(table.to_json(orient="records", double_precision=15)))
 
 
 def _show(screen: Console, found: RunComparison) -> None:
@@ -151,7 +151,7 @@ def _correlation_notes(found: RunComparison) -> str:
         f"n counts rows of one latent and explainer; figures: {figures}",
         "in brackets on the diagonal: split-half reliability, which bounds what a scorer can correlate with others",
     ]
-    if found.correlations["few"].any():
+    if any(found.correlations["few"].tolist()):
         lines.append(f"* fewer than {FEW} latents")
     return "\n".join(lines)
 

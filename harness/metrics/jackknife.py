@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,15 +35,20 @@ def latent_groups(latents: ArrayLike) -> tuple[NDArray[np.intp], int]:
 
 
 def fisher_interval(
-    statistic: Callable[[Floats], Floats], latents: ArrayLike, *, level: float, least_error: float = 0.0
+    statistic: Callable[[Floats], Floats],
+    latents: ArrayLike,
+    *,
+    level: float,
+    least_error: float = 0.0,
+    corrected: bool = True,
 ) -> Interval | None:
     """The jackknife's interval of a correlation, on Fisher's scale z = artanh r.
 
     `statistic` gives the correlation for weights of the rows, `[draws, rows]` to `[draws]`, NaN where it is not
-    defined. Each latent is left out in turn with all its rows; the interval is the bias-corrected z with Student's t
-    times the jackknife's standard error (Efron and Tibshirani 1993, sections 10.5 and 11), or times `least_error`
-    where that is larger. None below 20 latents, where all rows lie on a line, and where leaving out one latent leaves
-    no correlation.
+    defined. Each latent is left out in turn with all its rows (Efron and Tibshirani 1993, chapters 10 and 11). The
+    interval is z, less the jackknife's estimate of its bias, with Student's t times the jackknife's standard error;
+    not `corrected`, it is z itself with the normal's quantile. The error is at least `least_error`. None below 20
+    latents, where all rows lie on a line, and where leaving out one latent leaves no correlation.
     """
     group, groups = latent_groups(latents)
     if groups < MIN_LATENTS:
@@ -58,9 +64,12 @@ def fisher_interval(
     if np.isnan(without).any() or np.isnan(whole) or 1 - abs(whole) < NEAR_ONE:
         return None
     z, each = (np.arctanh(np.clip(r, NEAR_ONE - 1, 1 - NEAR_ONE)) for r in (whole, without))
-    centre = float((groups * z - (groups - 1) * each).mean())
     error = max(float(np.sqrt((groups - 1) / groups * np.square(each - each.mean()).sum())), least_error)
-    from scipy.special import stdtrit
+    if corrected:
+        from scipy.special import stdtrit
 
-    reach = float(stdtrit(groups - 1, (1 + level) / 2)) * error
+        centre = float((groups * z - (groups - 1) * each).mean())
+        reach = float(stdtrit(groups - 1, (1 + level) / 2)) * error
+    else:
+        centre, reach = float(z), NormalDist().inv_cdf((1 + level) / 2) * error
     return Interval(float(np.tanh(centre - reach)), float(np.tanh(centre + reach)), level)

@@ -35,19 +35,22 @@ class Reliability:
 def halves(truth: ArrayLike, quantiles: ArrayLike, *, splits: int = SPLITS, seed: int = 0) -> NDArray[np.bool_]:
     """Random halves of a latent's examples, balanced by truth and quantile: `[splits, examples]`, true in the first.
 
-    `truth` and `quantiles` are `[examples]`. Of each truth and quantile either half gets as many, and an odd one goes
-    to either at random.
+    `truth` and `quantiles` are `[examples]`. The halves differ by at most one in the examples of each truth, and in
+    those of each quantile.
     """
-    names, stratum = np.unique(np.stack([np.asarray(truth), np.asarray(quantiles)]), axis=1, return_inverse=True)
+    true = np.asarray(truth, np.int64)
+    names, stratum = np.unique(np.stack([true, np.asarray(quantiles, np.int64)]), axis=1, return_inverse=True)
     stratum = stratum.reshape(-1)
     rng = np.random.default_rng(seed)
-    order = np.lexsort((rng.random((splits, len(stratum))), np.broadcast_to(stratum, (splits, len(stratum)))), axis=1)
-    sorted_stratum = np.take(stratum, order)
-    starts = np.searchsorted(np.sort(stratum), np.arange(names.shape[1]))
-    odd = rng.integers(0, 2, (splits, names.shape[1]))
-    place = np.arange(len(stratum)) - starts[sorted_stratum] + np.take_along_axis(odd, sorted_stratum, axis=1)
-    chosen = np.empty(order.shape, dtype=bool)
-    np.put_along_axis(chosen, order, place % 2 == 0, axis=1)
+    # examples are dealt to the halves in turns: one truth, quantile by quantile in a random order, each shuffled
+    turns = rng.random((splits, names.shape[1]))[:, stratum]
+    order = np.lexsort((rng.random(turns.shape), turns, np.broadcast_to(true, turns.shape)), axis=1)
+    ordered = np.sort(true)
+    begins = rng.integers(0, 2, (splits, 2))[:, ordered]
+    chosen = np.empty(turns.shape, dtype=bool)
+    np.put_along_axis(
+        chosen, order, (np.arange(len(true)) - np.searchsorted(ordered, ordered) + begins) % 2 == 0, axis=1
+    )
     return chosen
 
 

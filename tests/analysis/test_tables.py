@@ -9,7 +9,7 @@ import pytest
 
 from harness.analysis.tables import Arm, latent_table, score_table, scorers_with, summary
 from harness.errors import UserError
-from harness.metrics import mean_interval
+from harness.metrics import mean_interval, median_interval
 
 
 def _row(latent: int, explainer: str | None, value: float | None, **changes: Any) -> dict[str, Any]:
@@ -118,6 +118,31 @@ def test_lifts_are_paired_differences_with_intervals() -> None:
     own = mean_interval(mini, seed=5)
     assert own is not None
     assert (line["mean_at_chance_low"], line["mean_at_chance_high"]) == (own.low, own.high)
+
+
+def test_medians_have_the_interval_of_an_arms_own_figures() -> None:
+    rows = _population() + [_failed(30, "mini", "refused")]
+    line = _line(summary(pd.DataFrame(rows), "balanced_accuracy"), "mini")
+    own = [row["metrics"]["balanced_accuracy"] for row in rows[::3] if row["status"] == "ok"]
+    interval = median_interval(own)
+    assert interval is not None
+    assert line["median"] == pytest.approx(np.median(own))
+    assert (line["median_low"], line["median_high"]) == (interval.low, interval.high)
+    few = _line(summary(pd.DataFrame(_population(5)), "balanced_accuracy"), "mini")
+    assert math.isnan(few["median_low"])
+
+
+def test_what_the_best_trivial_answer_gets_stands_beside_an_arm() -> None:
+    rows = [_row(0, "a", 0.9, n_pos=4, n_neg=10), _row(1, "a", 0.9), _row(2, "a", 0.9)]
+    for row in rows:
+        row["metrics"] = {"accuracy": 0.9, "f1": 0.9, "pearson": 0.3}
+    frame = pd.DataFrame(rows)
+    assert _line(summary(frame, "accuracy"), "a")["trivial"] == pytest.approx((10 / 14 + 0.5 + 0.5) / 3)
+    always = 2 * 4 / (2 * 4 + 10)
+    assert _line(summary(frame, "f1"), "a")["trivial"] == pytest.approx((always + 2 / 3 + 2 / 3) / 3)
+    assert math.isnan(_line(summary(frame, "pearson"), "a")["trivial"])
+    choices = pd.DataFrame([row | {"metrics": {"accuracy": 0.4, "chance": 0.2}} for row in rows])
+    assert math.isnan(_line(summary(choices, "accuracy"), "a")["trivial"])
 
 
 def test_a_control_has_no_lift_over_itself() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, f1_score, roc_auc_score
 
 from harness.clients.models import Models
 from harness.clients.protocol import Capabilities, Reply, Request
@@ -19,11 +19,12 @@ from harness.questions.kinds import Detect, Fuzz
 from harness.scorers.base import Scored
 from harness.scorers.detection import Detection
 from harness.scorers.fuzzing import Fuzzing
-from harness.scorers.judging import JudgeSettings
+from harness.scorers.judging import JudgeSettings, figures
+from harness.scorers.verdicts import Verdicts
 from harness.store import Store
 from harness.task import ExampleSettings
 from harness.testing import MockClient
-from harness.values import Explanation, ScoredSet, TokenLogprob, Usage
+from harness.values import Example, Explanation, Passage, ScoredSet, TokenLogprob, Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -208,3 +209,18 @@ def test_identity_holds_what_decides_a_verdict(judge: Callable[..., tuple[Any, M
     others = [judge("x", batch=4)[0].identity, judge("x", Fuzzing)[0].identity]
     others.append(judge("x", Fuzzing, threshold=0.5)[0].identity)
     assert len({json.dumps(found, sort_keys=True) for found in (first, *others)}) == 4
+
+
+def test_probabilities_have_a_brier_score_and_a_calibration_and_labels_alone_have_none() -> None:
+    labels, chances = [1, 1, 0, 0], [0.9, 0.4, 0.2, 0.1]
+    passage, silent = Passage(("a",)), np.zeros(1, np.float32)
+    shown = [Example(passage, silent + 1, quantile=1), Example(passage, silent + 1, quantile=2)]
+    shown += [Example(passage, silent, rung="random")] * 2
+    sure = figures(Verdicts.of(shown, labels, chances))
+    assert sure["brier"] == pytest.approx(brier_score_loss([1, 1, 0, 0], chances))
+    assert sure["calibration_error"] == pytest.approx((0.1 + 0.6 + 0.2 + 0.1) / 4)
+    assert [row[:2] for row in sure["calibration"]] == [[0.1, 1], [0.2, 1], [0.4, 1], [0.9, 1]]
+    assert json.loads(json.dumps(sure)) == sure
+    plain = figures(Verdicts.of(shown, labels))
+    assert [plain[name] for name in ("brier", "calibration_error", "calibration", "auroc")] == [None] * 4
+    assert plain["balanced_accuracy"] == sure["balanced_accuracy"] == 1
