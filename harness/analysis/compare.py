@@ -13,7 +13,7 @@ import pandas as pd
 from harness.analysis.correlations import correlations
 from harness.analysis.costs import costs
 from harness.analysis.differences import differences
-from harness.analysis.load import Run, load
+from harness.analysis.load import Run, ScoreRow, load
 from harness.analysis.matching import labels, match, same_scorer
 from harness.analysis.reliabilities import reliabilities
 from harness.analysis.tables import scorers_with, summary
@@ -81,7 +81,7 @@ def _compare(runs: Sequence[Run], metric: str | None, scorer: str | None) -> Run
     scores = pd.concat(frames, ignore_index=True)
     figures, notes = _figures(runs, names, scorer, metric)
     margin, seed, rung = first.ranking["margin"], first.seed, first.rung
-    rows = [row for run in runs for row in run.score_rows()]
+    rows = {_same(row): row for run in runs for row in run.score_rows()}
     return RunComparison(
         tuple(names),
         scorer,
@@ -91,7 +91,7 @@ def _compare(runs: Sequence[Run], metric: str | None, scorer: str | None) -> Run
         summary(scores, metric, scorer, rung, seed=seed),
         differences(scores, metric, scorer, margin=margin, rung=rung, seed=seed),
         correlations(_with_text(runs, names, scores), figures, rung=rung),
-        reliabilities(rows, figures, rung=rung, seed=seed),
+        reliabilities(rows.values(), figures, rung=rung, seed=seed),
         pd.concat([_costs(run, name) for run, name in zip(runs, names, strict=True)], ignore_index=True),
         tuple(notes),
     )
@@ -135,6 +135,12 @@ def _figures(runs: Sequence[Run], names: Sequence[str], scorer: str, metric: str
         else:
             figures[name] = metric if name == scorer else runs[having[0]].metric_of(name)
     return figures, notes
+
+
+def _same(row: ScoreRow) -> tuple[Any, ...]:
+    """What the scores of one explanation of one arm in several runs have in common."""
+    arm = row.arm
+    return arm.coder, arm.explainer, arm.control, row.latent, row.scoring.digest, row.unit and row.unit.key
 
 
 def _with_text(runs: Sequence[Run], names: Sequence[str], scores: pd.DataFrame) -> pd.DataFrame:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
+# columns of numbers with intervals, which are read badly over two lines
+_WHOLE = ("mean", "median", "a - b")
 _KINDS = {"spearman": "Spearman", "pearson": "Pearson"}
 
 
@@ -205,7 +207,7 @@ def _table(*columns: str) -> Table:
     table = Table()
     for column in columns:
         side = "right" if column.startswith(">") else "left"
-        table.add_column(column.removeprefix(">"), justify=side, overflow="fold")
+        table.add_column(column.removeprefix(">"), justify=side, overflow="fold", no_wrap=column in _WHOLE)
     return table
 
 

@@ -145,13 +145,15 @@ def test_runs_of_one_name_are_told_apart_by_their_directories(ran: Callable[...,
 
 def test_the_same_explanations_of_two_runs_are_rows_of_one(ran: Callable[..., Path]) -> None:
     """Detection in one run and fuzzing in another correlate as they do in one run with both."""
-    both = compare(ran("both", explainer=[RULES, MINE])).correlations
+    both = compare(ran("both", explainer=[RULES, MINE]))
     first = ran("first", explainer=[RULES, MINE], scorer=[DETECTION])
     second = ran(
         "second", explainer=[RULES, MINE], scorer=[DETECTION, FUZZING], latents={**LATENTS, "ids": [*range(12)]}
     )
-    assert compare(first, second).correlations.equals(both)
-    assert both["n"].tolist() == [24]
+    found = compare(first, second)
+    assert found.correlations.equals(both.correlations)
+    assert found.reliabilities.equals(both.reliabilities)
+    assert both.correlations["n"].tolist() == [24]
 
 
 def test_a_scorer_that_differs_is_left_out_of_the_correlations_and_told(ran: Callable[..., Path]) -> None:

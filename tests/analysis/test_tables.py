@@ -121,7 +121,7 @@ def test_lifts_are_paired_differences_with_intervals() -> None:
 
 
 def test_medians_have_the_interval_of_an_arms_own_figures() -> None:
-    rows = _population() + [_failed(30, "mini", "refused")]
+    rows = [*_population(), _failed(30, "mini", "refused")]
     line = _line(summary(pd.DataFrame(rows), "balanced_accuracy"), "mini")
     own = [row["metrics"]["balanced_accuracy"] for row in rows[::3] if row["status"] == "ok"]
     interval = median_interval(own)
