@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from harness.examples.repeats import RUN
 from harness.examples.splits import SPLITS, grid_of
-from harness.examples.windows import RUN
 from harness.store import Store
 from harness.task import ExampleSettings
 

@@ -28,7 +28,8 @@ import numpy as np
 from scipy.sparse import csc_array, csr_array, vstack
 
 from benchmarks.synthetic import WINDOW, Clock, Size, batches, writer
-from harness.examples.draw import choose, draw
+from harness.examples.choosing import choose
+from harness.examples.draw import draw
 from harness.store import Rows, Store
 from harness.task import ExampleSettings
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from msgspec.structs import replace
 
 from harness.examples.carrying import Look, Pattern, assign, carry
 from harness.values import Example, Passage, ScoredSet, seed_of

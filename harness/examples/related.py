@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.store import CoderReader
-from harness.store.files import write_array
+from harness.store.files import keep_beside
 from harness.store.format import coder_folder
 from harness.values import seed_of
 
@@ -54,7 +53,7 @@ def find_neighbours(coder: CoderReader, indexes: Sequence[int]) -> None:
             return
         found, _ = nearest(coder.decoder, missing, RELATED, alive=coder.firings > 0)
         known.update(zip(missing.tolist(), found, strict=True))
-        _keep(_path(coder), np.array([[index, *row] for index, row in sorted(known.items())], dtype=np.int64))
+        keep_beside(_path(coder), np.array([[index, *row] for index, row in sorted(known.items())], dtype=np.int64))
 
 
 _NEAREST: weakref.WeakKeyDictionary[CoderReader, dict[int, NDArray[np.int64]]] = weakref.WeakKeyDictionary()
@@ -74,15 +73,6 @@ def _known(coder: CoderReader) -> dict[int, NDArray[np.int64]]:
             rows = np.empty((0, 1 + RELATED), dtype=np.int64)
         _NEAREST[coder] = {int(row[0]): row[1:] for row in rows}
     return _NEAREST[coder]
-
-
-def _keep(path: Path, rows: NDArray[np.int64]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        write_array(temporary, rows)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
 
 
 def nearest(

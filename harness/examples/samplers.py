@@ -42,7 +42,7 @@ def quantile_labels(maxima: NDArray[np.float32], count: int) -> NDArray[np.int64
     # rank r is in slice r * count // n, so slice k begins at the least r that is n * k / count or more
     edges = -(-np.arange(count + 1) * len(maxima) // count)
     labels = np.empty(len(maxima), dtype=np.int64)
-    labels[_ascending(maxima)] = np.repeat(np.arange(1, count + 1), np.diff(edges))
+    labels[_ascending(maxima)] = np.arange(1, count + 1).repeat(edges[1:] - edges[:-1])
     return labels
 
 

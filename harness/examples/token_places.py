@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.errors import StoreError
 from harness.store import CoderReader, Store
-from harness.store.files import open_array, write_array
+from harness.store.files import keep_beside, open_array
 
 __all__ = ["TokenPlaces", "token_places", "top_tokens"]
 
@@ -83,11 +82,6 @@ def _built(store: Store) -> TokenPlaces:
     order = inside[np.argsort(tokens[inside], kind="stable")]
     ids, counts = np.unique(tokens[inside], return_counts=True)
     arrays = ids, np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)]), order
-    try:
-        for path, array in zip(_paths(store), arrays, strict=True):
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            write_array(temporary, array)
-            temporary.replace(path)
-    except OSError:
-        pass  # a store that cannot be written to is read all the same
+    for path, array in zip(_paths(store), arrays, strict=True):
+        keep_beside(path, array)
     return TokenPlaces(*arrays)

@@ -8,7 +8,7 @@ import shutil
 import weakref
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +22,7 @@ __all__ = [
     "HEADER",
     "ArrayFile",
     "checksum",
+    "keep_beside",
     "open_array",
     "open_for_reading",
     "placed",
@@ -85,6 +86,17 @@ def write_chunks(path: Path, dtype: np.dtype[Any], shape: Sequence[int], chunks:
 def write_array(path: Path, array: NDArray[Any]) -> int:
     """Write one array as an npy file, flushed to the disk; returns the file's CRC-32."""
     return write_chunks(path, array.dtype, array.shape, (array,))
+
+
+def keep_beside(path: Path, array: NDArray[Any]) -> None:
+    """Write what was found out about a store, under the name of its content; not where the store cannot be written."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        write_array(temporary, array)
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> int:

@@ -26,14 +26,15 @@ class Vocabulary:
 
     `strings` has a string per id; bytes that are no whole UTF-8 sequence stand in it as surrogate escapes, and
     special tokens (ids in `specials`) as "". The space that a SentencePiece decoder strips from the start of a
-    text is kept: a piece is the same wherever its token stands.
+    text is kept: a piece is the same wherever its token stands. `splits` says whether any token is bytes of a
+    character that others complete.
     """
 
     strings: tuple[str, ...]
     specials: tuple[int, ...] = ()
     _partial: NDArray[np.bool_] = field(init=False, repr=False)
     _whole: NDArray[np.bool_] = field(init=False, repr=False)
-    _some_partial: bool = field(init=False, repr=False)
+    splits: bool = field(init=False, repr=False)
     _table: NDArray[Any] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -41,7 +42,7 @@ class Vocabulary:
         object.__setattr__(self, "_partial", partial)
         some = np.fromiter(map(bool, self.strings), dtype=bool, count=len(self.strings))
         object.__setattr__(self, "_whole", some & ~partial)
-        object.__setattr__(self, "_some_partial", bool(partial.any()))
+        object.__setattr__(self, "splits", bool(partial.any()))
         object.__setattr__(self, "_table", np.array(self.strings, dtype=object))
 
     def __len__(self) -> int:
@@ -60,7 +61,7 @@ class Vocabulary:
             ends: whether nothing follows.
         """
         own = np.asarray(ids, dtype=np.int64)
-        if not self._some_partial:
+        if not self.splits:
             return tuple(self._lookup(own))
         earlier = np.asarray(before, dtype=np.int64)
         tail = earlier[self._clean_start(earlier) :]
@@ -71,20 +72,20 @@ class Vocabulary:
 
     def rows(self, ids: NDArray[np.integer[Any]]) -> list[tuple[str, ...]]:
         """The strings of `[rows, positions]` ids as they stand in the table, whatever is before them."""
-        inside = ids < len(self.strings)
-        if not inside.all():
+        if not self._has(ids):
             return [tuple(self._lookup(row)) for row in ids.astype(np.int64)]
         return [tuple(row) for row in self._table[ids].tolist()]
 
     def has_partial(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
         """Whether any token of each row, `[rows, positions]`, is bytes of a split character: bool `[rows]`."""
-        if not self._some_partial:
+        if not self.splits:
             return np.zeros(len(ids), dtype=bool)
-        return np.logical_or.reduce(self._is_partial_at(ids.astype(np.int64)), axis=1)
+        partial = self._partial[ids] if self._has(ids) else self._is_partial_at(ids.astype(np.int64))
+        return np.logical_or.reduce(partial, axis=1)
 
     def unsettled(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
         """Whether a character's bytes may wait after each token: it is bytes itself, or no text; bool, as `ids`."""
-        if not self._some_partial:
+        if not self.splits:
             return np.zeros(ids.shape, dtype=bool)
         wide = ids.astype(np.int64)
         whole = (wide >= 0) & (wide < len(self.strings))
@@ -133,6 +134,10 @@ class Vocabulary:
     def as_json(self) -> dict[str, Any]:
         """The table as JSON-able data."""
         return {"specials": list(self.specials), "strings": list(self.strings)}
+
+    def _has(self, ids: NDArray[np.integer[Any]]) -> bool:
+        """Whether all ids are in the table."""
+        return not ids.size or (ids.min() >= 0 and ids.max() < len(self.strings))
 
     def _lookup(self, ids: NDArray[np.int64]) -> list[str]:
         strings, size = self.strings, len(self.strings)

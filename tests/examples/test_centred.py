@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.examples import LatentExamples, draw
 from harness.examples.centred import Centring
-from harness.examples.draw import Choice, choose
+from harness.examples.choosing import Choice, choose
 from harness.examples.splits import SPLITS, split_of
 from harness.examples.windows import dense_activations
 from harness.store import Firings

@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from scipy.stats import chisquare
 
 from harness.examples import LatentExamples, draw
-from harness.examples.draw import SELECT, Choice, choose
+from harness.examples.choosing import SELECT, Choice, choose
 from harness.examples.splits import SPLITS, split_of
 from harness.store import CoderFrame, ManifestFrame, Observed, Rows, StoreWriter, Vocabulary
 from harness.task import ExampleSettings, SplitSettings
