@@ -130,13 +130,17 @@ def _hashes_again(store: Store, run: int) -> NDArray[np.uint64]:
     for part in range(parts):
         some: list[NDArray[np.uint64]] = []
         for _, hashes in _hashes(store, run):
-            mine = (hashes >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32) == part
-            some.append(hashes if parts == 1 else hashes[mine])
+            some.append(hashes if parts == 1 else hashes[_part_of(hashes, parts) == part])
         ordered = np.concatenate(some)
         some.clear()
         ordered.sort()
         again.append(np.unique(ordered[1:][ordered[1:] == ordered[:-1]]))
     return np.concatenate(again)
+
+
+def _part_of(hashes: NDArray[np.uint64], parts: int) -> NDArray[np.uint64]:
+    """Which of so many equal ranges each hash is in, from 0."""
+    return (hashes >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
 
 
 def _hashes(store: Store, run: int) -> Iterator[tuple[int, NDArray[np.uint64]]]:
