@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
+import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -95,17 +95,21 @@ def run_hashes(tokens: NDArray[np.uint32], run: int) -> NDArray[np.uint64]:
     return hashes.reshape(-1, length)[:, : length - run + 1]
 
 
-def _path(store: Store, run: int) -> Path:
-    # named after the content that it tells of, so that a stale file is never read
-    return store.path / f"runs-{run}-{store.id[:12]}.npy"
+def _name(store: Store, run: int) -> str:
+    # after the content that it tells of, so that a stale file is never read
+    return f"runs-{run}-{store.id[:12]}"
 
 
 def _opened(store: Store, run: int) -> Repeats | None:
-    path = _path(store, run)
-    try:
-        return Repeats(run, *open_array(path, "<u4", (2, (path.stat().st_size - HEADER) // 8)))
-    except (OSError, StoreError):
-        return None
+    for path in store.path.glob(f"{_name(store, run)}-*.npy"):
+        try:
+            found = open_array(path, "<u4", (2, (path.stat().st_size - HEADER) // 8))
+        except (OSError, StoreError):
+            continue
+        # a run that is missed would be a window that is both shown and scored
+        if f"{zlib.crc32(found.data):08x}" == path.stem[-8:]:
+            return Repeats(run, *found)
+    return None
 
 
 def _built(store: Store, run: int) -> Repeats:
@@ -120,7 +124,7 @@ def _built(store: Store, run: int) -> Repeats:
         starts.append((low + context) * store.context_length + place)
         numbers.append(again.searchsorted(hashes[found]))
     found = np.array([np.concatenate(starts), np.concatenate(numbers)], dtype=np.uint32)
-    keep_beside(_path(store, run), found)
+    keep_beside(store.path / f"{_name(store, run)}-{zlib.crc32(found.data):08x}.npy", found)
     return Repeats(run, *found)
 
 

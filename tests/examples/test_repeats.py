@@ -102,19 +102,22 @@ def test_what_was_found_lies_beside_the_store_and_is_read_again(
     assert repeats_of(Store.open(store.path), 32).inside(starts, 32).tolist() == found.tolist() != []
 
 
-@pytest.mark.parametrize("harm", ["torn", "elsewhere"])
-def test_a_file_that_cannot_be_read_or_written_is_done_without(
+@pytest.mark.parametrize("harm", ["torn", "changed", "not to be written"])
+def test_a_file_that_is_harmed_or_cannot_be_written_is_done_without(
     build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
     store = build(contexts=80, context=CONTEXT, vocabulary=60, change=copied).store
     starts = np.arange(0, store.n_tokens, 32)
     found = repeats_of(store, 32).inside(starts, 32)
     (path,) = store.path.glob("runs-16-*.npy")
+    data = path.read_bytes()
     if harm == "torn":
-        path.write_bytes(path.read_bytes()[:-5])
+        path.write_bytes(data[:-5])
+    elif harm == "changed":
+        path.write_bytes(data[:200] + bytes([data[200] ^ 1]) + data[201:])
     else:
         path.unlink()
-        monkeypatch.setattr(repeats, "_path", lambda store, run: store.path / "no folder" / f"{run}.npy")
+        monkeypatch.setattr(repeats, "_name", lambda *_: "no folder/runs")
     assert repeats_of(Store.open(store.path), 32).inside(starts, 32).tolist() == found.tolist()
 
 
