@@ -30,7 +30,8 @@ class Request:
     text; it is never on the wire, and its hash is in their key.
 
     With a `continuation` nothing is generated: the reply's logprobs are those of the tokens of this text where it
-    follows the messages (without any messages: of the text by itself), and `max_tokens` is 0.
+    follows the messages (without any messages: of the text by itself), and `max_tokens` is 0. Where messages are plain
+    text it follows the last of them at once; a token across the boundary is one of its own.
     """
 
     messages: tuple[Message, ...]

@@ -48,7 +48,7 @@ def scoring(continuation: str, *messages: str, top: int | None = None) -> Reques
     return Request(tuple(Message("user", m) for m in messages), 0, top_logprobs=top, continuation=continuation)
 
 
-def test_messages_are_sent_as_plain_text_with_a_blank_line_after_each() -> None:
+def test_messages_are_sent_as_plain_text_parted_by_blank_lines() -> None:
     request = Request((Message("system", "Be brief."), Message("user", "Hi")), 5, 0.5, seed=3, stop=("x",))
     assert DIALECT.body(request) == {
         "model": "m",
@@ -58,6 +58,10 @@ def test_messages_are_sent_as_plain_text_with_a_blank_line_after_each() -> None:
         "seed": 3,
         "stop": ["x"],
     }
+
+
+def test_a_last_message_that_ends_in_white_space_is_gone_on_with() -> None:
+    assert DIALECT.body(Request((Message("user", "a\t3"), Message("user", "b\t")), 1))["prompt"] == "a\t3\n\nb\t"
 
 
 def test_no_alternatives_are_asked_for_as_one_since_some_servers_take_0_for_none(ask: Ask) -> None:
@@ -98,10 +102,11 @@ def test_promised_logprobs_that_are_not_there_are_an_error(ask: Ask, logprobs: A
 
 
 def test_a_text_is_echoed_with_one_token_more_and_nothing_of_how_to_draw(ask: Ask) -> None:
-    request = Request((Message("user", "Hi"),), 0, 0.7, top_logprobs=3, seed=1, stop=("x",), continuation=" there")
+    messages = (Message("system", "S"), Message("user", "Hi"))
+    request = Request(messages, 0, 0.7, top_logprobs=3, seed=1, stop=("x",), continuation=" there")
     assert DIALECT.body(request) == {
         "model": "m",
-        "prompt": "Hi\n\n there",
+        "prompt": "S\n\nHi there",
         "max_tokens": 1,
         "logprobs": 3,
         "echo": True,
@@ -124,7 +129,7 @@ def test_a_text_is_echoed_with_one_token_more_and_nothing_of_how_to_draw(ask: As
 def test_the_continuations_tokens_are_found_by_where_they_stand(
     tokens: list[str], offsets: list[int] | None, expected: list[str]
 ) -> None:
-    reply = read(DIALECT, completion("Hi\n\n there!", lists(tokens, offsets)), scoring(" there", "Hi"))
+    reply = read(DIALECT, completion("Hi\n\n there!", lists(tokens, offsets)), scoring(" there", "Hi\n\n"))
     assert reply.logprobs is not None
     assert [item.token for item in reply.logprobs] == expected
     assert [item.logprob for item in reply.logprobs] == [-float(len(tokens) - 3), -float(len(tokens) - 2)]
@@ -134,7 +139,7 @@ def test_the_continuations_tokens_are_found_by_where_they_stand(
 def test_tokens_of_one_character_at_the_boundary_stay_together() -> None:
     tokens = ["Hi", "\n\n", "", "", "", "\U0001f600", "!"]
     reply = read(
-        DIALECT, completion("Hi\n\n\U0001f600!", lists(tokens, [0, 2, 4, 4, 4, 4, 5])), scoring("\U0001f600", "Hi")
+        DIALECT, completion("Hi\n\n\U0001f600!", lists(tokens, [0, 2, 4, 4, 4, 4, 5])), scoring("\U0001f600", "Hi\n\n")
     )
     assert reply.logprobs is not None
     assert [item.token for item in reply.logprobs] == ["", "", "", "\U0001f600"]
@@ -191,7 +196,7 @@ def by_id(*tokens: tuple[str, float] | None) -> list[Any]:
 def test_vllm_is_asked_for_the_logprobs_of_the_prompt() -> None:
     assert VLLM.body(scoring(" there", "Hi", top=2)) == {
         "model": "m",
-        "prompt": "Hi\n\n there",
+        "prompt": "Hi there",
         "max_tokens": 1,
         "prompt_logprobs": 2,
     }
@@ -222,7 +227,7 @@ def test_vllms_logprobs_of_a_prompt_are_read_where_each_api_puts_them() -> None:
         TokenLogprob(" the", -2.0, (("x", -0.01), (" the", -2.0))),
         TokenLogprob("re", -3.0, (("x", -0.01), ("re", -3.0))),
     )
-    asked = scoring(" there", "Hi", top=2)
+    asked = scoring(" there", "Hi\n\n", top=2)
     assert read(VLLM, completion("!", prompt_logprobs=items), asked).logprobs == expected
     chat = {"choices": [{"message": {"content": "!"}}], "prompt_logprobs": items}
     assert read(VLLM_CHAT, chat, asked).logprobs == expected

@@ -135,8 +135,12 @@ class CompletionsDialect:
 
 
 def prompt_of(request: Request) -> str:
-    """The messages of a request as plain text: their contents with a blank line after each."""
-    return "".join(f"{plain(message.content)}\n\n" for message in request.messages)
+    """The messages of a request as plain text: their contents with blank lines between, where a continuation follows.
+
+    A reply is set off by a blank line too, unless the last message ends in white space of its own.
+    """
+    text = "\n\n".join(plain(message.content) for message in request.messages)
+    return text if not text or request.continuation is not None or text[-1].isspace() else f"{text}\n\n"
 
 
 def spelled(tokens: Sequence[TokenLogprob | None], text: str, start: int) -> tuple[TokenLogprob, ...]:
