@@ -23,6 +23,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "generation": "harness.scorers.generation:Generation",
         "intruder": "harness.scorers.intruder:Intruders",
         "simulation": "harness.scorers.simulation:SimulationScorer",
+        "surprisal": "harness.scorers.surprisal:SurprisalScorer",
     },
     "coders": {
         "sae": "harness.subject.coders.sae:SAECoder",

@@ -21,8 +21,10 @@ from harness.questions.kinds import (
     Intruder,
     Judgement,
     Question,
+    Sentences,
     Simulate,
     Simulation,
+    Surprisal,
     Texts,
 )
 from harness.questions.render import parse_marked
@@ -44,6 +46,8 @@ __all__ = [
     "Shot",
     "SimulateFile",
     "SimulateShot",
+    "SurprisalFile",
+    "SurprisalShot",
     "Templates",
     "read",
     "shot_question",
@@ -51,6 +55,7 @@ __all__ = [
 
 Words = Annotated[str, Field(min_length=1)]
 Strength = Annotated[int, Field(ge=1, le=10)]
+Line = Annotated[str, Field(min_length=1, pattern=r"^[^\n\r]+$")]
 
 
 class _Frozen(BaseModel):
@@ -169,8 +174,29 @@ class GenerateFile(_Frozen):
     shot: tuple[GenerateShot, ...] = ()
 
 
-PromptFile = ExplainFile | JudgeFile | SimulateFile | IntruderFile | GenerateFile
-Shot = ExplainShot | JudgeShot | SimulateShot | IntruderShot | GenerateShot
+class SurprisalShot(_Frozen):
+    """Sentences, each on one line, with the explanation that they go with."""
+
+    explanation: Words
+    sentences: tuple[Line, ...] = Field(min_length=1)
+
+
+class SurprisalFile(_Frozen):
+    """A variant of `surprisal`; nothing is drawn, so it has no `[sampling]`."""
+
+    description: Words
+    reply: Literal["sentences"]
+    templates: Templates
+    shot: tuple[SurprisalShot, ...] = ()
+
+    @property
+    def sampling(self) -> Sampling:
+        """What stands in its place."""
+        return Sampling(max_tokens=1, logprobs=True)
+
+
+PromptFile = ExplainFile | JudgeFile | SimulateFile | IntruderFile | GenerateFile | SurprisalFile
+Shot = ExplainShot | JudgeShot | SimulateShot | IntruderShot | GenerateShot | SurprisalShot
 
 _FILES: dict[str, type[PromptFile]] = {
     "explain": ExplainFile,
@@ -179,6 +205,7 @@ _FILES: dict[str, type[PromptFile]] = {
     "simulate": SimulateFile,
     "intruder": IntruderFile,
     "generate": GenerateFile,
+    "surprisal": SurprisalFile,
 }
 
 
@@ -213,6 +240,8 @@ def shot_question(question: str, shot: Shot) -> tuple[Question, Answer]:
     told = Explanation(shot.explanation)
     if isinstance(shot, GenerateShot):
         return Generate(told, len(shot.texts), shot.activating), Texts(shot.texts)
+    if isinstance(shot, SurprisalShot):
+        return Surprisal(told), Sentences(shot.sentences)
     if isinstance(shot, SimulateShot):
         example = _example(shot.passage)
         return Simulate(told, example.passage), Simulation(tuple(example.activations.tolist()))

@@ -19,8 +19,10 @@ __all__ = [
     "Intruder",
     "Judgement",
     "Question",
+    "Sentences",
     "Simulate",
     "Simulation",
+    "Surprisal",
     "Texts",
 ]
 
@@ -132,7 +134,28 @@ class Generate:
         return digest([_judged(self.name, self.explanation, ()), self.count, self.activating])
 
 
-Question = Explain | Detect | Fuzz | Simulate | Intruder | Generate
+@dataclass(frozen=True, slots=True)
+class Surprisal:
+    """Which sentences go with the explanation? A base model is asked how likely a window is as the next of them.
+
+    `explanation` is None for the one that all are compared with, which tells nothing.
+    """
+
+    explanation: Explanation | None
+
+    name = "surprisal"
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """None: the window is what comes after the question."""
+        return ()
+
+    def digest(self) -> str:
+        """A hash that tells this question from any other."""
+        return _judged(self.name, self.explanation, ())
+
+
+Question = Explain | Detect | Fuzz | Simulate | Intruder | Generate | Surprisal
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +188,14 @@ class Texts:
     texts: tuple[str, ...]
 
 
-Answer = Explanation | Judgement | Simulation | Choice | Texts
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    """Sentences that go with an explanation, each on one line."""
+
+    texts: tuple[str, ...]
+
+
+Answer = Explanation | Judgement | Simulation | Choice | Texts | Sentences
 
 
 def _judged(name: str, explanation: Explanation | None, passages: tuple[Passage, ...]) -> str:

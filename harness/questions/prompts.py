@@ -1,12 +1,15 @@
 """Prompt variants: a TOML file that says how a question is put to a model and how the reply is to be read.
 
-A variant of the question `explain`, `detect`, `fuzz`, `simulate`, `intruder` or `generate` holds
+A variant of the question `explain`, `detect`, `fuzz`, `simulate`, `intruder`, `generate` or `surprisal`
+holds
 
 - `description`: one sentence on what is particular about it;
 - `reply`: the name of a reply format, see `harness.questions.replies`;
-- `[sampling]`: `temperature` (left out: the provider's own), `max_tokens`, `logprobs` (whether to ask for them);
+- `[sampling]`: `temperature` (left out: the provider's own), `max_tokens`, `logprobs` (whether to ask for them); not in
+  `surprisal`, where nothing is drawn;
 - `[templates]`: `system` and `user` in Jinja2 (sandboxed; an unknown name is an error), and `withheld`, the words in
-  place of an explanation that is withheld (all but `explain` and `intruder`);
+  place of an explanation that is withheld (all but `explain` and `intruder`), in `surprisal` those that every other is
+  compared with;
 - `[[shot]]`: few-shot blocks as data, rendered by the code and template that render the question.
 
 `system` has no variables. `user` has `examples`, each with `number` (from 1), `text` (plain), `marked` (with `<<` and
@@ -14,7 +17,8 @@ A variant of the question `explain`, `detect`, `fuzz`, `simulate`, `intruder` or
 too, all but those of `intruder`. `simulate` has one example, and `largest`, the largest strength; with the reply format
 `strengths` its text is one token a line, numbered and in quotes; with `strength-lines` there are no examples: their
 lines follow the message. `generate` has no examples, but `explanation`, `count`, how many texts to write, and
-`activating`, whether the latent is to be active in them.
+`activating`, whether the latent is to be active in them. `surprisal` has `explanation` alone: the window follows the
+message, after a blank line.
 
 Each example's text stands in the message exactly once, marked or plain; it is put in after the template has run,
 so that filters do not see it.
@@ -35,7 +39,7 @@ import numpy as np
 from harness import resources
 from harness.errors import PromptError
 from harness.questions import files
-from harness.questions.kinds import Answer, Detect, Explain, Fuzz, Generate, Intruder, Question, Simulate
+from harness.questions.kinds import Answer, Detect, Explain, Fuzz, Generate, Intruder, Question, Simulate, Surprisal
 from harness.questions.messages import Message
 from harness.questions.render import Laid, activating_positions, lay_out, one_line, quote, strengths
 from harness.questions.replies import FORMATS
@@ -44,7 +48,7 @@ from harness.values import Example, Explanation, Failure, Passage, TokenLogprob
 
 __all__ = ["QUESTIONS", "Activation", "Rendered", "Shown", "Span", "Variant", "load_variant", "variants"]
 
-QUESTIONS = ("explain", "detect", "fuzz", "simulate", "intruder", "generate")
+QUESTIONS = ("explain", "detect", "fuzz", "simulate", "intruder", "generate", "surprisal")
 
 # what stands for a window's text while the template runs; escaped corpus text and explanations hold no NUL
 _STAND_IN = re.compile("\0([pm])([0-9]+)\0")
@@ -194,6 +198,8 @@ class Variant:
             return Generate(told, len(passages), activating=True)
         if self.question == "simulate":
             return Simulate(told, passages[0])
+        if self.question == "surprisal":
+            return Surprisal(told)
         return (Detect if self.question == "detect" else Fuzz)(told, passages)
 
 
@@ -203,6 +209,7 @@ _VARIABLES = {
     "simulate": ("examples", "explanation", "largest"),
     "intruder": ("examples",),
     "generate": ("explanation", "count", "activating"),
+    "surprisal": ("explanation",),
 }
 
 

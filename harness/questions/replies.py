@@ -2,7 +2,7 @@
 
 `explanation`: free text that ends in a line `[explanation]: ...`; `labels`: a JSON list of 0s and 1s; `strengths`: a
 JSON list with a strength for each token; `strength-lines`: a line for each token, the token, a tab and its strength;
-`number`: the number of a passage; `texts`: numbered lines, a text each.
+`number`: the number of a passage; `texts`: numbered lines, a text each; `sentences`: sentences, one a line.
 
 A client without a language model may add a line `[rule]: {...}` after its explanation, the explanation's
 machine-readable form. It is read only where the caller says so (`rules=True`): from a language model such a line is
@@ -22,6 +22,7 @@ from harness.questions.labels import find_labels, longest_list, without_thinking
 from harness.questions.probabilities import probabilities
 from harness.questions.refusals import unanswered
 from harness.questions.render import one_line
+from harness.questions.sentences import SentenceLines
 from harness.questions.simulating import StrengthLines, StrengthList
 from harness.questions.writing import TextList
 from harness.values import Explanation, Failure, TokenLogprob
@@ -132,6 +133,7 @@ FORMATS: Mapping[str, ReplyFormat] = {
     "strength-lines": StrengthLines(),
     "number": NumberChoice(),
     "texts": TextList(),
+    "sentences": SentenceLines(),
 }
 
 

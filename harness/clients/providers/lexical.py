@@ -37,9 +37,9 @@ from harness.questions.kinds import (
     Generate,
     Intruder,
     Judgement,
-    Question,
     Simulate,
     Simulation,
+    Surprisal,
     Texts,
 )
 from harness.questions.replies import FORMATS
@@ -108,9 +108,11 @@ class LexicalClient:
     async def aclose(self) -> None:
         """Nothing is open."""
 
-    def _question(self, request: Request) -> Question:
+    def _question(self, request: Request) -> Explain | Detect | Fuzz | Simulate | Intruder | Generate:
         if request.question is None:
             raise BadRequest(f"{self.name} answers typed questions only, and this request has none", model=self.name)
+        if isinstance(request.question, Surprisal):
+            raise BadRequest(f"{self.name} has no language model to tell how likely a text is", model=self.name)
         return request.question
 
     def _chances(self, question: Detect | Fuzz) -> list[float]:

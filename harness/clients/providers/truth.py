@@ -45,6 +45,7 @@ from harness.questions.kinds import (
     Question,
     Simulate,
     Simulation,
+    Surprisal,
     Texts,
 )
 from harness.questions.replies import FORMATS
@@ -130,7 +131,7 @@ class TruthClient:
         """Judge the passages.
 
         Raises:
-            BadRequest: the request carries no question, or one that asks for an explanation.
+            BadRequest: the request carries no question, or one that it has no answer to.
         """
         question = self._question(request)
         # a context of a thousand tokens takes a millisecond or two: not on the event loop
@@ -147,6 +148,8 @@ class TruthClient:
             raise BadRequest(
                 f"{self.name} judges explanations and writes none; explain with another model", model=self.name
             )
+        if isinstance(question, Surprisal):
+            raise BadRequest(f"{self.name} has no language model to tell how likely a text is", model=self.name)
         return question
 
     def _reply(self, question: _Asked, sample: int) -> Reply:
