@@ -9,6 +9,7 @@ from harness.clients.local.asked import Asked
 from harness.clients.local.batching import around
 from harness.clients.local.forward import Forward
 from harness.clients.local.place import Place
+from harness.clients.local.prefixes import Prefixes
 from harness.clients.local.scoring import Span, choose_spans, score
 from harness.clients.local.tokens import Tokens
 from harness.clients.local.writing import Draft, write
@@ -69,6 +70,7 @@ class Scoring:
 
     def __init__(self, forward: Forward, tokens: Tokens) -> None:
         self._forward = forward
+        self._prefixes = Prefixes(forward)
         self._tokens = tokens
 
     def prepare(self, asked: Asked) -> Span:
@@ -90,7 +92,7 @@ class Scoring:
     def work(self, batch: Sequence[Span], left: Callable[[Span], bool]) -> Iterator[tuple[Span, Reply]]:
         """Score them in as few passes as their limits allow."""
         with torch_threads(batch[0].asked.how.threads):
-            for span in score(self._forward, self._tokens, batch, left):
+            for span in score(self._forward, self._prefixes, self._tokens, batch, left):
                 yield span, span.reply()
 
 

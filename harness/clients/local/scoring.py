@@ -1,4 +1,4 @@
-"""Exact logprobs of given text: one forward pass, with a prefix that several texts share computed once."""
+"""Exact logprobs of given text: one forward pass, with what prefixes of several texts share computed once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from harness.clients.local.asked import Asked
 from harness.clients.local.batching import around
 from harness.clients.local.forward import Forward, told
+from harness.clients.local.prefixes import Prefixes
 from harness.clients.local.tokens import Tokens
 from harness.clients.protocol import Reply
 from harness.values import TokenLogprob, Usage
@@ -66,11 +67,14 @@ def choose_spans(own: Span, ready: Sequence[Span]) -> Sequence[Span]:
     return around(own, [*mine, *others], lambda span: span.size, rows=how.rows, room=how.room)
 
 
-def score(forward: Forward, tokens: Tokens, spans: Sequence[Span], left: Callable[[Span], bool]) -> Iterator[Span]:
+def score(
+    forward: Forward, prefixes: Prefixes, tokens: Tokens, spans: Sequence[Span], left: Callable[[Span], bool]
+) -> Iterator[Span]:
     """Score spans and yield each when it is done; those whose caller has `left` before their pass are dropped.
 
-    Spans of one prefix share a pass over it. A pass has no more rows and tokens, padding and cached prefix included,
-    than the first span's limits say, but for a span that is longer alone.
+    Spans of one prefix share a pass over it, or over what follows the part of it that `prefixes` keeps. A pass has no
+    more rows and tokens, padding and cached prefix included, than the first span's limits say, but for a span that is
+    longer alone.
     """
     done = [span for span in spans if not _needed(span)]
     for span in done:
@@ -80,7 +84,7 @@ def score(forward: Forward, tokens: Tokens, spans: Sequence[Span], left: Callabl
     if not waiting:
         return
     together = len({span.prefix for span in waiting}) == 1 and _sharing(waiting)
-    run = _Shared(forward, waiting[0].prefix) if together else _Apart(forward)
+    run = _Shared(forward, prefixes, waiting[0].prefix) if together else _Apart(forward)
     for batch in _slices(waiting, forward.vocabulary):
         present = [span for span in batch if not left(span)]
         if present:
@@ -103,13 +107,12 @@ class _Apart:
 
 
 class _Shared:
-    """Texts after one prefix, which is computed at the first call and kept."""
+    """Texts after one prefix, which is computed once."""
 
-    def __init__(self, forward: Forward, prefix: Sequence[int]) -> None:
+    def __init__(self, forward: Forward, prefixes: Prefixes, prefix: tuple[int, ...]) -> None:
         self._forward = forward
-        ids, self._mask = forward.padded([prefix], left=True)
-        logits, self._cache = forward(ids, self._mask, keep=1, use_cache=True)
-        self._last = logits[0]
+        _, self._mask = forward.padded([prefix], left=True)
+        self._last, self._cache = prefixes.read(prefix)
 
     def __call__(self, spans: Sequence[Span]) -> list[torch.Tensor]:
         """The same as `_Apart` gives."""

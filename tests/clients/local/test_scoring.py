@@ -100,17 +100,23 @@ async def test_continuations_of_one_prefix_equal_a_plain_pass(
         assert found == pytest.approx(expected(name, folders, plain_logprobs, request), abs=1e-4)
 
 
-async def test_a_shared_prefix_is_computed_once(local: Callable[..., Client], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The rows and new tokens of every forward pass."""
     from harness.clients.local.forward import Forward
 
-    passes: list[tuple[int, int]] = []
+    found: list[tuple[int, int]] = []
     true = Forward.__call__
 
     def noting(self: Forward, ids: torch.Tensor, mask: torch.Tensor, **options: object) -> object:
-        passes.append((ids.shape[0], ids.shape[1]))
+        found.append((ids.shape[0], ids.shape[1]))
         return true(self, ids, mask, **options)  # type: ignore[arg-type] - passed on
 
     monkeypatch.setattr(Forward, "__call__", noting)
+    return found
+
+
+async def test_a_shared_prefix_is_computed_once(local: Callable[..., Client], passes: list[tuple[int, int]]) -> None:
     client = local("subject", batch=8)
     await client.generate(scoring("a", "b"))
     passes.clear()
@@ -121,9 +127,37 @@ async def test_a_shared_prefix_is_computed_once(local: Callable[..., Client], mo
     # one token's distribution is that after the prefix, and no second pass is needed
     assert rest == []
     passes.clear()
-    await all_of(client, [scoring(STORY, f" {digit} dogs") for digit in range(10)])
-    assert [shape[0] for shape in passes] == [1, 8, 2]
+    await all_of(client, [scoring(f"{STORY} And", f" {digit} dogs") for digit in range(10)])
+    # what it has in common with the prefix before, the rest of it, and what follows
+    assert [shape[0] for shape in passes] == [1, 1, 8, 2]
+    assert length - 2 <= passes[0][1] <= length
     assert max(length for _, length in passes[1:]) < 10
+
+
+async def test_what_prefixes_begin_with_is_computed_once_for_all_that_follow(
+    local: Callable[..., Client], passes: list[tuple[int, int]]
+) -> None:
+    client = local("subject", batch=8)
+    for number, ending in enumerate(("A dog", "The cat that sat", "Something else", "A dog", STORY)):
+        passes.clear()
+        await all_of(client, [scoring(f"{STORY}\n\n{ending}", f" {digit} times") for digit in range(4)])
+        read = sum(length for rows, length in passes if rows == 1)
+        assert (read > 50) == (number < 2 or ending == STORY)
+        assert max(length for rows, length in passes if rows > 1) < 10
+
+
+@pytest.mark.parametrize("name", ["subject", "gpt2", "gemma2", REAL])
+async def test_prefixes_that_begin_alike_equal_plain_passes_in_any_order(
+    local: Callable[..., Client], folders: dict[str, Path], plain_logprobs: Plain, name: str
+) -> None:
+    client = local(name, batch=2)
+    other = STORY[::-1]
+    prefixes = [STORY, STORY, f"{STORY}, 1", f"{STORY}, 2]", other[:90], f"{STORY}, 3] a", STORY[:150], STORY[:60]]
+    for prefix in [*prefixes, f"{other[:90]} a", *reversed(prefixes)]:
+        requests = [scoring(prefix, continuation) for continuation in (" there was", "a dog", "\n", " 1 time a")]
+        for request, reply in zip(requests, await all_of(client, requests), strict=True):
+            found = [token.logprob for token in reply.logprobs or ()]
+            assert found == pytest.approx(expected(name, folders, plain_logprobs, request), abs=1e-4)
 
 
 async def test_a_token_across_the_boundary_belongs_to_the_continuation(
