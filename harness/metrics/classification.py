@@ -109,28 +109,29 @@ class Votes:
     def of(
         cls,
         truth: ArrayLike,
-        labels: Sequence[float | None] | ArrayLike,
+        labels: Sequence[float | None] | ArrayLike | None,
         probabilities: Sequence[float | None] | ArrayLike | None = None,
     ) -> Votes:
         """The answered examples of a judge.
 
         `truth` is `[examples]`, true where the latent fires; `labels` 0 or 1, None or NaN where the verdict
-        failed; `probabilities` of 1, None or NaN where the judge gave none.
+        failed; `probabilities` of 1, None or NaN where the judge gave none. Without any labels the probabilities
+        may be numbers of any scale that order the examples, missing where the verdict failed.
 
         Raises:
             ValueError: lengths differ, or a label or probability is out of range.
         """
         true = np.asarray(truth, dtype=np.float64)
-        said = np.asarray(labels, dtype=np.float64)
+        said = np.full(true.shape, np.nan) if labels is None else np.asarray(labels, dtype=np.float64)
         scores = np.full(true.shape, np.nan) if probabilities is None else np.asarray(probabilities, dtype=np.float64)
         if true.ndim != 1 or said.shape != true.shape or scores.shape != true.shape:
             raise ValueError(f"truth {true.shape}, labels {said.shape} and probabilities {scores.shape} must match")
         if not np.isin(true, (0, 1)).all():
             raise ValueError("truth must be true or false")
-        answered = ~np.isnan(said)
-        if not np.isin(said[answered], (0, 1)).all():
+        answered = ~np.isnan(scores if labels is None else said)
+        if labels is not None and not np.isin(said[answered], (0, 1)).all():
             raise ValueError("labels must be 0, 1 or missing")
-        if np.any((scores < 0) | (scores > 1)):
+        if labels is not None and np.any((scores < 0) | (scores > 1)):
             raise ValueError("probabilities must lie in [0, 1] or be missing")
         return cls(true[answered], said[answered], scores[answered], int((~answered).sum()), answered)
 

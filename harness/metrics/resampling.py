@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 def own_interval(
     truth: ArrayLike,
-    labels: Sequence[float | None] | ArrayLike,
+    labels: Sequence[float | None] | ArrayLike | None,
     probabilities: Sequence[float | None] | ArrayLike | None = None,
     *,
     metric: str = "balanced_accuracy",
@@ -86,7 +86,7 @@ def permute_truth(truth: ArrayLike, seed: int) -> NDArray[np.bool_]:
 
 def permuted_figures(
     truth: ArrayLike,
-    labels: Sequence[float | None] | ArrayLike,
+    labels: Sequence[float | None] | ArrayLike | None,
     probabilities: Sequence[float | None] | ArrayLike | None = None,
     *,
     metric: str = "balanced_accuracy",

@@ -170,9 +170,10 @@ def _status(row: ScoreRow) -> Status:
 
 
 def _own_interval(verdicts: Verdicts, metric: str, seed: int) -> tuple[float, float] | None:
-    found = metrics.own_interval(
-        verdicts.truth, verdicts.labels, _ranks(verdicts.scores), metric=metric, draws=DRAWS, seed=seed
-    )
+    # values that order examples come without labels
+    labels = None if (verdicts.label < 0).all() else verdicts.labels
+    scores = _ranks(verdicts.scores)
+    found = metrics.own_interval(verdicts.truth, labels, scores, metric=metric, draws=DRAWS, seed=seed)
     return None if found is None else (found.low, found.high)
 
 
