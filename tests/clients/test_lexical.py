@@ -17,7 +17,7 @@ from harness.clients.ask import ask
 from harness.clients.protocol import Request
 from harness.clients.providers._overlap import overlap
 from harness.errors import BadRequest, TaskError
-from harness.questions.kinds import Detect, Explain, Fuzz, Judgement, Question
+from harness.questions.kinds import Detect, Explain, Fuzz, Judgement, Question, Surprisal
 from harness.questions.prompts import load_variant
 from harness.values import Example, Explanation, Failure, Passage
 
@@ -271,6 +271,8 @@ def test_mistakes_are_told() -> None:
         connect("lexical/rules", {"temperature": 1})
     with pytest.raises(BadRequest, match="typed questions"):
         anyio.run(CLIENT.generate, Request((), 1))
+    with pytest.raises(BadRequest, match="how likely a text is"):
+        anyio.run(CLIENT.generate, Request((), 0, continuation="a", question=Surprisal(None)))
     found = answer(Detect(Explanation("x", {"kind": "nonsense"}), (Passage(("a",)),)))
     assert isinstance(found, Failure)
     assert found.status == "provider_error"

@@ -17,7 +17,7 @@ from harness.clients import connect
 from harness.clients.ask import ask
 from harness.clients.protocol import Request
 from harness.errors import BadRequest, CoderError, TaskError
-from harness.questions.kinds import Detect, Explain, Fuzz, Judgement
+from harness.questions.kinds import Detect, Explain, Fuzz, Judgement, Surprisal
 from harness.questions.prompts import load_variant
 from harness.resources import fixture
 from harness.rules import Concept, load_concepts
@@ -246,7 +246,8 @@ def test_the_wire_tells_all_that_decides_and_no_path(tmp_path: Path) -> None:
 
 def test_it_writes_no_explanations_and_wants_a_typed_question() -> None:
     client = connect("truth/a")
-    for question, sentence in ((Explain((), 1.0), "writes none"), (None, "typed questions only")):
+    wrong = ((Explain((), 1.0), "writes none"), (Surprisal(None), "likely a text is"), (None, "typed questions only"))
+    for question, sentence in wrong:
         with pytest.raises(BadRequest, match=sentence):
             anyio.run(client.generate, request(question))
 

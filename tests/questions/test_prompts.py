@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import PromptError
-from harness.questions.kinds import Detect, Explain, Fuzz, Judgement, Question
+from harness.questions.kinds import Detect, Explain, Fuzz, Judgement, Question, Surprisal
 from harness.questions.prompts import QUESTIONS, Rendered, load_variant, variants
 from harness.questions.render import unescape
 from harness.values import Example, Explanation, Passage
@@ -245,6 +245,41 @@ def test_a_mistake_is_reported_with_file_and_place(
     path = write(tmp_path / "x.toml", new.join(MINIMAL.rsplit(old, 1)) if old else MINIMAL)
     with pytest.raises(PromptError, match=message):
         load_variant(question, str(path))
+
+
+TEXTS = """
+description = "d"
+reply = "sentences"
+[templates]
+system = "s"
+user = "About {{ explanation }}"
+withheld = "withheld"
+[[shot]]
+explanation = "rain"
+sentences = [" it rained", "wet"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("wet", "w\\net", r"x\.toml: shot\[1\]\.sentences\[2\]: string should match"),
+        ("[templates]", "[sampling]\nmax_tokens = 1\n[templates]", r"x\.toml: sampling: is not a key"),
+        ("{{ explanation }}", "it", r"templates\.user: has to show the variable explanation"),
+        ("{{ explanation }}", "{{ examples }}", r'no variable "examples"; known: explanation'),
+        ('withheld = "withheld"', "", r"templates\.withheld: is missing"),
+    ],
+)
+def test_a_mistake_in_a_prompt_of_sentences_is_reported(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        load_variant("surprisal", str(write(tmp_path / "x.toml", TEXTS.replace(old, new))))
+
+
+def test_a_prompt_of_sentences_is_what_stands_before_a_window(tmp_path: Path) -> None:
+    variant = load_variant("surprisal", str(write(tmp_path / "x.toml", TEXTS)))
+    for told, words in ((Explanation("a\nb"), "a b"), (None, "withheld")):
+        contents = [message.content for message in variant.render(Surprisal(told)).messages]
+        assert contents == ["s", "About rain", " it rained\nwet", f"About {words}"]
 
 
 def test_bytes_that_are_no_text_are_reported(tmp_path: Path) -> None:

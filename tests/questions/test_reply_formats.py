@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.questions.kinds import Detect, Explain, Fuzz, Judgement
+from harness.questions.kinds import Detect, Explain, Fuzz, Judgement, Sentences, Surprisal
 from harness.questions.render import one_line
 from harness.questions.replies import FORMATS
 from harness.values import Example, Explanation, Failure, Passage
@@ -47,6 +47,13 @@ def test_labels_survive_being_written_and_read(values: list[int]) -> None:
     for question in (detect(len(values)), Fuzz(None, detect(len(values)).passages)):
         answer = Judgement(tuple(values), (None,) * len(values))
         assert labels.parse(question, labels.format(answer, question), None) == answer
+
+
+@given(st.lists(st.text(min_size=1).filter(lambda text: "\n" not in text), min_size=1).map(tuple))
+def test_sentences_survive_being_written_and_read(texts: tuple[str, ...]) -> None:
+    lines, question = FORMATS["sentences"], Surprisal(None)
+    assert lines.parse(question, lines.format(Sentences(texts), question), None) == Sentences(texts)
+    assert isinstance(lines.parse(question, "\n\n", None), Failure)
 
 
 @given(st.text() | nasty, st.integers(1, 5))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.questions.kinds import Detect, Explain, Fuzz, Generate, Intruder, Question, Simulate
+from harness.questions.kinds import Detect, Explain, Fuzz, Generate, Intruder, Question, Simulate, Surprisal
 from harness.questions.prompts import load_variant
 from harness.questions.simulating import LEAD, UNKNOWN, lines
 from harness.values import Example, Explanation, Passage
@@ -45,10 +45,11 @@ def _questions() -> list[tuple[str, Question]]:
         ("tiny-list", Simulate(WORDS, plain)),
         ("tiny", Intruder((plain,) * 5)),
         ("tiny", Generate(WORDS, 3, activating=False)),
+        ("tiny", Surprisal(WORDS)),
     ]
 
 
-@pytest.mark.parametrize("index", range(7))
+@pytest.mark.parametrize("index", range(8))
 def test_a_tiny_question_and_its_reply_fit_512_tokens(index: int) -> None:
     from tokenizers import Tokenizer
 
@@ -59,6 +60,9 @@ def test_a_tiny_question_and_its_reply_fit_512_tokens(index: int) -> None:
     if isinstance(question, Simulate) and variant.reply == "strength-lines":
         tokens = question.passage.tokens
         text += LEAD + lines(tokens, [UNKNOWN] * len(tokens))[0]
+        room = 0
+    if isinstance(question, Surprisal):
+        text += f"\n\n{TEXT}"  # some tokens longer than a window
         room = 0
     count = len(Tokenizer.from_file(str(FILE)).encode(text, add_special_tokens=False).ids)
     assert count + 1 + room <= 512, f"{count} tokens and {room} for the reply"
