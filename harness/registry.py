@@ -19,6 +19,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "scorers": {
         "detection": "harness.scorers.detection:Detection",
+        "embedding": "harness.scorers.embedding:EmbeddingScorer",
         "fuzzing": "harness.scorers.fuzzing:Fuzzing",
         "generation": "harness.scorers.generation:Generation",
         "intruder": "harness.scorers.intruder:Intruders",

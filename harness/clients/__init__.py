@@ -13,7 +13,7 @@ from harness.clients.limit import Limit, Limits
 from harness.clients.metering import Metering
 from harness.clients.prices import Price, price_of
 from harness.clients.protocol import Capabilities, Client, Provider, Remote, Reply, Request
-from harness.clients.replies import Keeper, MemoryKeeper, Replies, request_key
+from harness.clients.replies import Keeper, MemoryKeeper, RecentKeeper, Replies, request_key
 from harness.clients.retry import Retry, RetryPolicy
 from harness.errors import UnknownKind
 from harness.validation import validated
@@ -78,8 +78,8 @@ def assemble(
 
     A remembered reply takes no slot and no money, and a slot is free during a back-off. Share one `limits` and one
     `budget` among all clients of a run, so that those of one account wait for one another. Clients that send nothing
-    anywhere get no retries, and model-free ones no keeping either: what they say is free and always the same. Once
-    `stopping()` is true nothing more is sent.
+    anywhere get no retries, and model-free ones no keeping either: what they say is free and always the same. Of those
+    whose replies are not `kept` the latest are shared in memory. Once `stopping()` is true nothing more is sent.
     """
     sending: Client = Draining(client, stopping)
     if client.capabilities.model_free:
@@ -90,7 +90,7 @@ def assemble(
         rates = [getattr(client, name, None) for name in ("requests_per_minute", "tokens_per_minute")]
         gate = limits.gate(client.account, client.model, client.requests, *rates)
         sending = Retry(Limit(sending, gate, limits.breaker(client.account), stopping), policy, sleep=pausing(stopping))
-    return Replies(sending, keeper)
+    return Replies(sending, keeper if client.capabilities.kept else RecentKeeper())
 
 
 class Books(Keeper, Ledger, Protocol):

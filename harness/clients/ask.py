@@ -82,8 +82,9 @@ async def ask_once(client: Client, request: Request) -> tuple[Reply | Failure, t
         return Failure("refused", error.message), ()
     except ClientError as error:
         return Failure("provider_error", error.message), ()
-    # replies of model-free clients are not kept: they can be had again
-    return reply, () if client.capabilities.model_free else (request_key(client, request),)
+    # those that are not kept can be had again
+    kept = client.capabilities.kept and not client.capabilities.model_free
+    return reply, (request_key(client, request),) if kept else ()
 
 
 async def _once(client: Client, variant: Variant, question: Question, request: Request) -> tuple[Asked, Reply | None]:

@@ -98,9 +98,11 @@ def at_most(wire: Wire, request: Request, price: Price | None) -> Amount:
     """An upper bound of what sending a request once can cost.
 
     No tokenizer makes more tokens of a text than it has bytes in UTF-8. To the bytes of the whole body come what chat
-    templates add, and as many generated tokens as are allowed; all at the highest price that may apply.
+    templates, or embedders to each text, add, and as many generated tokens as are allowed; all at the highest price
+    that may apply.
     """
-    prompt = len(wire.body) + _PER_MESSAGE * len(request.messages) + _PER_REQUEST
+    parts = len(request.messages) + len(request.texts or ())
+    prompt = len(wire.body) + _PER_MESSAGE * parts + _PER_REQUEST
     # servers that tell the logprobs of a given text generate a token after it
     reply = request.max_tokens if request.continuation is None else 1
     return Amount(prompt + reply, None) if price is None else price.most(prompt, reply)

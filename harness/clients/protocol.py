@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from harness.clients.vectors import Vectors
 from harness.clients.wire import Wire
 from harness.questions.kinds import Question
 from harness.questions.messages import Message, Tool, ToolCall
@@ -32,6 +33,9 @@ class Request:
     With a `continuation` nothing is generated: the reply's logprobs are those of the tokens of this text where it
     follows the messages (without any messages: of the text by itself), and `max_tokens` is 0. Where messages are plain
     text it follows the last of them at once; a token across the boundary is one of its own.
+
+    With `texts` nothing is generated either: the reply's vectors are the embeddings of these texts, one each in their
+    order; there are no messages, and `max_tokens` is 0.
     """
 
     messages: tuple[Message, ...]
@@ -44,6 +48,7 @@ class Request:
     question: Question | None = None
     continuation: str | None = None
     tools: tuple[Tool, ...] = ()
+    texts: tuple[str, ...] | None = None
     # what a client made of this request: several layers need it and making it costs
     wires: dict[Any, Wire] = field(default_factory=dict, init=False, compare=False, repr=False)
 
@@ -54,7 +59,8 @@ class Reply:
 
     Of a `continuation`, `text` is that text and `logprobs` are its tokens'; the logprob of a token before which
     nothing stands is NaN. `calls` are the tool calls that the model wishes for. `model` is the model's name as the
-    provider returned it, `fingerprint` what it tells of the software behind it.
+    provider returned it, `fingerprint` what it tells of the software behind it. `vectors` are those of a request's
+    `texts`.
     """
 
     text: str
@@ -65,6 +71,7 @@ class Reply:
     request_id: str | None = None
     calls: tuple[ToolCall, ...] = ()
     fingerprint: str | None = None
+    vectors: Vectors | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +79,10 @@ class Capabilities:
     """What a model can do, as far as its client knows before asking; None where only asking tells.
 
     `logprobs` are those of generated tokens, with at most `top_logprobs` alternatives; `prompt_logprobs` those of a
-    text that is given (`Request.continuation`). `context` is in tokens, None where it is not known. `model_free`
-    clients answer without a language model and say so in every report; `revision` then tells when their answers change.
+    text that is given (`Request.continuation`); `embeddings` are vectors of texts (`Request.texts`). `context` is in
+    tokens, None where it is not known. `model_free` clients answer without a language model and say so in every report;
+    `revision` then tells when their answers change. Replies of those that are not `kept` cost nothing and are sooner
+    had again than read: a run shares them while they are needed, and its journal has none of them.
     """
 
     logprobs: bool | None
@@ -84,8 +93,9 @@ class Capabilities:
     revision: str = ""
     prompt_logprobs: bool | None = False
     tools: bool | None = False
-    embeddings: bool = False
+    embeddings: bool | None = False
     top_logprobs: int = 20
+    kept: bool = True
 
 
 class Client(Protocol):

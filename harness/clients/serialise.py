@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 from harness.clients.logprobs import RawLogprobs
 from harness.clients.packing import pack, pack_json, unpack, unpack_json
 from harness.clients.protocol import Reply
+from harness.clients.vectors import Vectors
 from harness.questions.messages import ToolCall
 from harness.values import TokenLogprob, Usage
 
@@ -37,6 +39,8 @@ def reply_to_data(reply: Reply) -> dict[str, Any]:
         data["calls"] = [[call.id, call.name, call.arguments] for call in reply.calls]
     if reply.fingerprint is not None:
         data["fingerprint"] = reply.fingerprint
+    if reply.vectors is not None:
+        data["vectors"] = [reply.vectors.width, base64.b64encode(reply.vectors.data).decode()]
     if isinstance(reply.logprobs, RawLogprobs):
         data["chat_logprobs"] = json.loads(reply.logprobs.raw)
     elif reply.logprobs is not None:
@@ -51,6 +55,7 @@ def reply_from_data(data: Mapping[str, Any]) -> Reply:
         logprobs = RawLogprobs(json.dumps(raw).encode())
     elif (items := data.get("logprobs")) is not None:
         logprobs = tuple(_token(item) for item in items)
+    vectors = data.get("vectors")
     return Reply(
         text=data["text"],
         finish=data["finish"],
@@ -60,6 +65,7 @@ def reply_from_data(data: Mapping[str, Any]) -> Reply:
         request_id=data.get("request_id"),
         calls=tuple(ToolCall(*call) for call in data.get("calls", ())),
         fingerprint=data.get("fingerprint"),
+        vectors=None if vectors is None else Vectors(vectors[0], base64.b64decode(vectors[1])),
     )
 
 

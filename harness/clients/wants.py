@@ -18,7 +18,7 @@ class Want:
 
     by: str
     model: str
-    what: Literal["logprobs", "prompt_logprobs", "tools"]
+    what: Literal["logprobs", "prompt_logprobs", "tools", "embeddings"]
     needed: bool = False
     cure: str = ""
     without: str = ""

@@ -49,6 +49,7 @@ __all__ = [
     "SurprisalFile",
     "SurprisalShot",
     "Templates",
+    "first_error",
     "read",
     "shot_question",
 ]
@@ -222,7 +223,7 @@ def read(path: Path, question: str, source: str) -> PromptFile:
     try:
         return _FILES[question].model_validate(data)
     except ValidationError as error:
-        raise PromptError(f"{path}: {_first(error)}") from error
+        raise PromptError(f"{path}: {first_error(error)}") from error
 
 
 def shot_question(question: str, shot: Shot) -> tuple[Question, Answer]:
@@ -265,7 +266,7 @@ def _marked(text: str) -> Passage:
     return Passage(tokens, marks)
 
 
-def _first(error: ValidationError) -> str:
+def first_error(error: ValidationError) -> str:
     """The first thing wrong, with its key as one would write it."""
     detail = error.errors()[0]
     key = ""

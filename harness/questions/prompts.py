@@ -46,7 +46,7 @@ from harness.questions.replies import FORMATS
 from harness.questions.templates import Template
 from harness.values import Example, Explanation, Failure, Passage, TokenLogprob
 
-__all__ = ["QUESTIONS", "Activation", "Rendered", "Shown", "Span", "Variant", "load_variant", "variants"]
+__all__ = ["QUESTIONS", "Activation", "Rendered", "Shown", "Span", "Variant", "load_variant", "prompt_file", "variants"]
 
 QUESTIONS = ("explain", "detect", "fuzz", "simulate", "intruder", "generate", "surprisal")
 
@@ -223,12 +223,21 @@ def load_variant(question_name: str, name_or_path: str, base: Path | None = None
     """
     if question_name not in QUESTIONS:
         raise PromptError(f'there is no question "{question_name}"; known: {", ".join(QUESTIONS)}')
-    path = _path(question_name, name_or_path, base)
+    path, content = prompt_file(question_name, name_or_path, base)
+    return Variant(path, path.stem, question_name, content)
+
+
+def prompt_file(folder: str, name_or_path: str, base: Path | None = None) -> tuple[Path, bytes]:
+    """The path and bytes of a prompt file, by the name of one in a shipped folder or its own path.
+
+    Raises:
+        PromptError: there is no such file.
+    """
+    path = _path(folder, name_or_path, base)
     try:
-        content = path.read_bytes()
+        return path, path.read_bytes()
     except OSError as error:
         raise PromptError(f"{path}: the prompt cannot be read: {error.strerror or error}") from error
-    return Variant(path, path.stem, question_name, content)
 
 
 def variants(question_name: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from harness.clients.models import Models
 from harness.clients.protocol import Client, Request
 from harness.clients.purpose import Purpose, on_behalf
 from harness.clients.wants import Want
-from harness.errors import BadRequest, ClientError, MissingLogprobs, RunStopped, TaskError
+from harness.errors import AccountError, BadRequest, ClientError, MissingLogprobs, RunStopped, TaskError
 from harness.questions.messages import Message
 
 __all__ = ["check_wants", "lacking", "learn_wants", "probe"]
@@ -20,7 +20,8 @@ __all__ = ["check_wants", "lacking", "learn_wants", "probe"]
 _TOKENS = 16
 _LOGPROBS = Request((Message("user", "Answer with the digit 1 and nothing else."),), _TOKENS, top_logprobs=5)
 _PROMPT_LOGPROBS = Request((), 0, top_logprobs=1, continuation="One, two, three.")
-_PROBES = {"logprobs": _LOGPROBS, "prompt_logprobs": _PROMPT_LOGPROBS}
+_EMBEDDINGS = Request((), 0, texts=("One, two, three.",))
+_PROBES = {"logprobs": _LOGPROBS, "prompt_logprobs": _PROMPT_LOGPROBS, "embeddings": _EMBEDDINGS}
 
 
 async def probe(models: Models, wants: Sequence[Want]) -> None:
@@ -78,7 +79,12 @@ def check_wants(models: Models, wants: Sequence[Want], note: Callable[[str], Non
 
 def lacking(want: Want) -> str:
     """That a model lacks what is wanted, in words."""
-    words = {"logprobs": "no logprobs", "prompt_logprobs": "no logprobs of prompts", "tools": "no tool calls"}
+    words = {
+        "logprobs": "no logprobs",
+        "prompt_logprobs": "no logprobs of prompts",
+        "tools": "no tool calls",
+        "embeddings": "no embeddings",
+    }
     return f"{want.by}: {want.model} gives {words[want.what]}"
 
 
@@ -87,8 +93,14 @@ def _known(models: Models, want: Want) -> bool | None:
 
 
 async def _answers(client: Client, request: Request) -> bool:
-    """Whether a model answers a probe with logprobs; those that know none refuse it, or leave them out."""
+    """Whether a model answers a probe with logprobs or vectors; those that know none refuse it, or leave them out."""
     try:
-        return bool((await client.generate(request)).logprobs)
+        reply = await client.generate(request)
     except (MissingLogprobs, BadRequest):
         return False
+    except AccountError as error:
+        # servers of models that write have no such address
+        if request.texts is None or error.status != 404:
+            raise
+        return False
+    return bool(reply.logprobs or reply.vectors)

@@ -19,6 +19,7 @@ from harness.clients.metering import at_most
 from harness.clients.prices import Price
 from harness.clients.protocol import Client, Reply, Request
 from harness.clients.purpose import Purpose, purpose
+from harness.clients.vectors import Vectors
 from harness.errors import Drained, MissingLogprobs
 from harness.examples.draw import LatentExamples
 from harness.questions.kinds import (
@@ -199,6 +200,8 @@ class _Rehearsing(Layer):
         return known
 
     def _stand_in(self, request: Request, key: str) -> Reply:
+        if request.texts is not None:
+            return Reply("", "stop", Usage(), vectors=Vectors.of([[1.0]] * len(request.texts)))
         if request.continuation is not None:
             return Reply(request.continuation, "stop", Usage(), [TokenLogprob(request.continuation, -1.0)])
         if request.question is None:

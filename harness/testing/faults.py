@@ -20,10 +20,13 @@ FaultKind = Literal[
     "echo_key",
     "echo_key_error",
     "empty",
+    "fewer_vectors",
     "hang",
     "html",
     "longer",
     "malformed",
+    "nan_vector",
+    "narrow_vector",
     "not_found",
     "null_logprobs",
     "overloaded",
@@ -71,7 +74,9 @@ class Fault:
     The kinds that are no errors by their status: `slow` comes late and `hang` never; `reset` breaks the connection
     before the reply and `reset_mid_body` within it; `malformed` is JSON cut short and `html` a page in its place;
     `empty` has no text, `truncated` half of it, `longer` a hundred times as much, whatever the limit; `refusal` is
-    one of the model's; `null_logprobs` leaves them out; `echo_key` and `echo_key_error` repeat the caller's key.
+    one of the model's; `null_logprobs` leaves them out; `echo_key` and `echo_key_error` repeat the caller's key. Of
+    embeddings, `fewer_vectors` lacks the last, and the last of `narrow_vector` lacks a number, that of `nan_vector` has
+    one that is none.
     """
 
     kind: FaultKind

@@ -47,6 +47,7 @@ class MockClient:
             "stop": list(request.stop),
             "continuation": request.continuation,
             "tools": [asdict(tool) for tool in request.tools],
+            "texts": request.texts,
         }
         return Wire.of({"model": self.name, "body": body, "question": question})
 

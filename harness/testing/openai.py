@@ -1,4 +1,4 @@
-"""OpenAI's protocols as the fake provider speaks them: chat completions, and completions with echo.
+"""OpenAI's protocols of text as the fake provider speaks them: chat completions, and completions with echo.
 
 Of the servers that share them it has vLLM's `prompt_logprobs` and OpenRouter's cost in the usage.
 """
@@ -19,15 +19,15 @@ from harness.testing.rate import Level, duration
 from harness.testing.tokens import Tokens
 from harness.values import TokenLogprob
 
-__all__ = ["Chat", "Completions"]
+__all__ = ["Chat", "Completions", "OpenAIProtocol"]
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _FINISH = {"stop": "stop", "length": "length", "refusal": "stop", "calls": "tool_calls"}
 _CACHED = 1024  # tokens from which on a prefix counts as cached
 
 
-class _OpenAI:
-    """What both have in common."""
+class OpenAIProtocol:
+    """What all have in common."""
 
     id_header = "x-request-id"
 
@@ -50,7 +50,7 @@ class _OpenAI:
 
     def without_logprobs(self, data: dict[str, Any]) -> None:
         """Take the logprobs out of a reply's data."""
-        for choice in data["choices"]:
+        for choice in data.get("choices", ()):
             choice["logprobs"] = None
 
     def _sent(self, body: Mapping[str, Any], data: dict[str, Any], counted: Counted, request_id: str) -> Sent:
@@ -70,7 +70,7 @@ class _OpenAI:
         return Sent(200, data, {self.id_header: request_id}, counted=counted)
 
 
-class Chat(_OpenAI):
+class Chat(OpenAIProtocol):
     """`/v1/chat/completions`."""
 
     def conversations(self, body: Mapping[str, Any]) -> Sequence[Conversation]:
@@ -135,7 +135,7 @@ class Chat(_OpenAI):
         return [*pieces, "<|assistant|>"] if body.get("add_generation_prompt", True) else pieces
 
 
-class Completions(_OpenAI):
+class Completions(OpenAIProtocol):
     """`/v1/completions`, with one prompt of text or several."""
 
     def conversations(self, body: Mapping[str, Any]) -> Sequence[Conversation]:

@@ -143,7 +143,7 @@ def compact(value: Any) -> str:
 
 def wanted(body: Mapping[str, Any]) -> int:
     """An estimate of the tokens of a prompt and the most that are asked for, of a request that may be malformed."""
-    said = sum(len(str(body.get(key, ""))) for key in ("messages", "system", "prompt"))
+    said = sum(len(str(body.get(key, ""))) for key in ("messages", "system", "prompt", "input"))
     limit = body.get("max_completion_tokens", body.get("max_tokens"))
     return said // 4 + (limit if isinstance(limit, int) else 0)
 

@@ -21,6 +21,7 @@ from aiohttp import web
 from harness.testing.answers import Answer, Answering, by_keywords
 from harness.testing.anthropic import AnthropicMessages
 from harness.testing.bill import Bill, Counted, Priced, price_of
+from harness.testing.embeddings import Embeddings, spoil_vectors
 from harness.testing.faults import ERRORS, Fault, FaultKind, Faults, Received, in_turn, storm
 from harness.testing.openai import Chat, Completions
 from harness.testing.protocols import Conversation, Protocol, Sent, spoiled, wanted
@@ -94,6 +95,7 @@ class FakeProvider:
         self._protocols: dict[str, Protocol] = {
             "/v1/chat/completions": Chat(counting),
             "/v1/completions": Completions(counting),
+            "/v1/embeddings": Embeddings(counting),
             "/v1/messages": AnthropicMessages(counting),
         }
 
@@ -308,6 +310,8 @@ def _spoil(sent: Sent, protocol: Protocol, kind: FaultKind | None, key: str) -> 
     match kind:
         case "null_logprobs":
             protocol.without_logprobs(sent.data)
+        case "fewer_vectors" | "narrow_vector" | "nan_vector":
+            spoil_vectors(sent.data, kind)
         case "echo_key":
             sent.data["model"] = f"model-{key}"
             sent.headers["x-echo"] = sent.headers[protocol.id_header] = key

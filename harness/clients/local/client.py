@@ -12,8 +12,10 @@ from harness.clients.local.asked import Asked, How
 from harness.clients.local.engine import Engine, Key, shared_engine
 from harness.clients.local.place import Place
 from harness.clients.protocol import Capabilities, Reply, Request
+from harness.clients.vectors import Vectors
 from harness.clients.wire import Wire
 from harness.errors import BadRequest
+from harness.values import Usage
 
 __all__ = ["LocalClient"]
 
@@ -40,6 +42,7 @@ class LocalClient:
             revision=place.revision,
             prompt_logprobs=writes,
             embeddings=not writes,
+            kept=writes,
             top_logprobs=(place.vocabulary or 20) if writes else 0,
         )
         self._place = place
@@ -54,13 +57,16 @@ class LocalClient:
         return known
 
     async def generate(self, request: Request) -> Reply:
-        """Write a reply, or score the request's continuation.
+        """Write a reply, score the request's continuation, or embed its texts.
 
         Raises:
             SubjectError: the model cannot be loaded.
             ContextTooLong: the request does not fit the context; nothing of it was run.
-            BadRequest: the model is an embedder, the request has tools, or the chat template refuses its messages.
+            BadRequest: the model is an embedder and the request has no texts, or the other way round; it has tools, or
+                the chat template refuses its messages.
         """
+        if request.texts is not None:
+            return await self._embedded(request.texts)
         if self.capabilities.embeddings:
             raise BadRequest(f"{self.name} is an embedder: it writes and scores no text", model=self.name)
         if request.tools or any(message.calls or message.role == "tool" for message in request.messages):
@@ -80,7 +86,7 @@ class LocalClient:
         """
         if not self.capabilities.embeddings:
             raise BadRequest(f"{self.name} is no embedder: it has no modules.json", model=self.name)
-        return await self._held().embed(texts, self._how)
+        return (await self._held().embed(texts, self._how))[0]
 
     async def aclose(self) -> None:
         """Let go of the model; a second call does nothing."""
@@ -88,12 +94,24 @@ class LocalClient:
         if engine is not None:
             await engine.leave()
 
+    async def _embedded(self, texts: tuple[str, ...]) -> Reply:
+        if not self.capabilities.embeddings:
+            raise BadRequest(f"{self.name} is no embedder: it has no modules.json", model=self.name)
+        found, tokens = await self._held().embed(texts, self._how)
+        try:
+            vectors = Vectors.of(found)
+        except ValueError as error:
+            raise BadRequest(f"{self.name} gives no usable embedding: {error}", model=self.name) from error
+        return Reply("", "stop", Usage(input=tokens, requests=1), model=self.name, vectors=vectors)
+
     def _held(self) -> Engine:
         if self._engine is None:
             self._engine = shared_engine(self._key, self._place)
         return self._engine
 
     def _body(self, request: Request) -> dict[str, Any]:
+        if request.texts is not None:
+            return {"version": _VERSION, "dtype": self._key.dtype, "texts": list(request.texts)}
         return {
             "version": _VERSION,
             "dtype": self._key.dtype,

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from harness.clients.local.asked import How
 from harness.clients.local.place import Place
+from harness.clients.local.tokens import encodable
 from harness.errors import ContextTooLong
 from harness.subject.models import load_model
 from harness.subject.threads import torch_threads
@@ -34,8 +35,8 @@ class Embedding:
         self._pad = self._model.config.pad_token_id or 0
 
     @torch.no_grad()
-    def embed(self, texts: Sequence[str], how: How, look: Callable[[], None]) -> NDArray[np.float32]:
-        """One vector a text, float32 `[texts, width]`; `look` is called before every pass.
+    def embed(self, texts: Sequence[str], how: How, look: Callable[[], None]) -> tuple[NDArray[np.float32], int]:
+        """One vector a text, float32 `[texts, width]`, and how many tokens were read; `look` is called before a pass.
 
         Texts of like length go together, as many as `how` allows.
 
@@ -49,11 +50,11 @@ class Embedding:
             for batch in _slices(order, [len(row) for row in ids], how):
                 look()
                 found[batch] = self._vectors([ids[at] for at in batch]).cpu().numpy()
-        return found
+        return found, sum(map(len, ids))
 
     def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
         pooling = self._pooling
-        plain = [pooling.prompt + text.strip() for text in texts]
+        plain = [pooling.prompt + encodable(text).strip() for text in texts]
         plain = [text.lower() for text in plain] if pooling.lower else plain
         ids = [found.ids for found in self._tokenizer.encode_batch_fast(plain)]
         for text, row in zip(plain, ids, strict=True):

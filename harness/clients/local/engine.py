@@ -62,10 +62,10 @@ class Engine:
         """The logprobs of a request's continuation."""
         return await self._scoring.ask(asked)
 
-    async def embed(self, texts: Sequence[str], how: How) -> NDArray[np.float32]:
-        """One vector a text, float32 `[texts, width]`."""
+    async def embed(self, texts: Sequence[str], how: How) -> tuple[NDArray[np.float32], int]:
+        """One vector a text, float32 `[texts, width]`, and how many tokens were read."""
 
-        def job(caller: Caller) -> NDArray[np.float32]:
+        def job(caller: Caller) -> tuple[NDArray[np.float32], int]:
             return self._embedding().embed(texts, how, caller.check)
 
         return await self._thread.call(job)

@@ -12,7 +12,7 @@ from harness.subject.models import ModelFiles
 from harness.subject.packing import load_tokenizer
 from harness.values import TokenLogprob
 
-__all__ = ["Tokens"]
+__all__ = ["Tokens", "encodable"]
 
 
 class Tokens:
@@ -55,7 +55,7 @@ class Tokens:
         else:
             front, text = self._front, "\n\n".join(message.content for message in messages)
             tokenizer = self._plain
-        text, continuation = _encodable(text), _encodable(continuation)
+        text, continuation = encodable(text), encodable(continuation)
         found = tokenizer.encode(text + continuation, add_special_tokens=False)
         own = next((at for at, (_, stop) in enumerate(found.offsets) if stop > len(text)), len(found.ids))
         return front + found.ids, len(front) + own
@@ -75,6 +75,6 @@ class Tokens:
         return TokenLogprob(self.piece(token), value, tuple((self.name(other), at) for other, at in others[:top]))
 
 
-def _encodable(text: str) -> str:
-    # half a surrogate pair stands for no character
+def encodable(text: str) -> str:
+    """The text with U+FFFD for lone surrogates: half a surrogate pair stands for no character."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

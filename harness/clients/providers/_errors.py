@@ -119,6 +119,9 @@ class Translator:
             return TimedOut(told, **common, retry_after=self._wait(response))
         if status == 429:
             return RateLimited(told, **common, retry_after=self._wait(response))
+        if status == 501:
+            # what a server was not started for, as embeddings of llama.cpp's
+            return BadRequest(told, **common)
         if status >= 500 or status in (409, 425) or _OVERLOADED.search(words):
             return Overloaded(told, **common, retry_after=self._wait(response))
         if status < 400:

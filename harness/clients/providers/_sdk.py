@@ -25,14 +25,14 @@ from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._errors import Translator
 from harness.clients.redact import Redactor, guard_logs, release_logs
 from harness.clients.wire import Wire
-from harness.errors import ClientError, ContextTooLong, MissingKey, MissingLogprobs, TaskError
+from harness.errors import BadRequest, ClientError, ContextTooLong, MissingKey, MissingLogprobs, TaskError
 from harness.task import Frozen
 from harness.values import digest
 
 __all__ = ["Dialect", "Endpoint", "SDKClient", "SDKSettings", "endpoint", "joined", "keyless", "plain"]
 
 # keys of the body that this package decides, or that would change the shape of the reply
-_RESERVED = ("echo", "messages", "model", "n", "prompt", "stream", "system")
+_RESERVED = ("echo", "input", "messages", "model", "n", "prompt", "stream", "system")
 # of English a token is some 4 or 5 bytes: a text has hardly ever fewer tokens than this tells
 _BYTES_A_TOKEN = 6
 # while clients are made that send nothing
@@ -152,10 +152,16 @@ class Connection(Protocol):
 
 
 class SDKClient:
-    """Asks one model through an official SDK."""
+    """Asks one model through an official SDK; `embedding` is how it is asked for vectors, None where it cannot be."""
 
     def __init__(
-        self, name: str, dialect: Dialect, where: Endpoint, connection: Connection, settings: SDKSettings
+        self,
+        name: str,
+        dialect: Dialect,
+        where: Endpoint,
+        connection: Connection,
+        settings: SDKSettings,
+        embedding: Dialect | None = None,
     ) -> None:
         self.name = name
         self.capabilities = dialect.capabilities
@@ -167,6 +173,7 @@ class SDKClient:
         # who is told the headers of every answer
         self.heard: Callable[[Mapping[str, str]], None] | None = None
         self._dialect = dialect
+        self._embedding = embedding
         self._base_url = where.base_url
         self._connection = connection
         self._redactor = Redactor(where.key)
@@ -179,7 +186,7 @@ class SDKClient:
         """Address and body, without the key."""
         if (known := request.wires.get(self)) is None:
             body = msgspec.json.encode(self._body(request))
-            known = request.wires[self] = Wire(self._base_url, self._dialect.path, body)
+            known = request.wires[self] = Wire(self._base_url, self._dialect_of(request).path, body)
         return known
 
     def learn(self, capabilities: Capabilities) -> None:
@@ -194,7 +201,10 @@ class SDKClient:
         Raises:
             ClientError: no reply.
         """
-        if request.continuation is not None:
+        if request.texts is not None:
+            if self.capabilities.embeddings is False:
+                raise BadRequest("this model gives no embeddings, so nothing was sent", model=self.name)
+        elif request.continuation is not None:
             if self.capabilities.prompt_logprobs is False:
                 raise self._missing("this model gives no logprobs of a given text, so nothing was sent", request)
         elif request.top_logprobs is not None and self.capabilities.logprobs is False:
@@ -212,9 +222,16 @@ class SDKClient:
         await self._connection.close()
         release_logs(self._guard)
 
+    def _dialect_of(self, request: Request) -> Dialect:
+        if request.texts is None:
+            return self._dialect
+        if self._embedding is None:
+            raise BadRequest("this provider gives no embeddings", model=self.name)
+        return self._embedding
+
     def _body(self, request: Request) -> dict[str, Any]:
         try:
-            return self._dialect.body(request)
+            return self._dialect_of(request).body(request)
         except ClientError as error:
             error.model = self.name
             raise
@@ -231,7 +248,11 @@ class SDKClient:
         """
         if (context := self.capabilities.context) is None:
             return
-        least = len(self.wire(request).body) // _BYTES_A_TOKEN + request.max_tokens
+        if request.texts is None:
+            longest = len(self.wire(request).body)
+        else:
+            longest = max((len(plain(text).encode()) for text in request.texts), default=0)
+        least = longest // _BYTES_A_TOKEN + request.max_tokens
         if least > context:
             raise ContextTooLong(
                 f"the prompt and its reply take {least:,} tokens or more, and the context has {context:,}; show fewer "
@@ -258,8 +279,9 @@ class SDKClient:
         return self._read(response, request)
 
     def _read(self, response: httpx2.Response, request: Request) -> Reply | ClientError:
+        dialect = self._dialect_of(request)
         try:
-            data = self._dialect.decode(response.content)
+            data = dialect.decode(response.content)
         except msgspec.ValidationError:
             return self._translator.unreadable(response, "JSON that is no reply")
         except ValueError:
@@ -269,7 +291,7 @@ class SDKClient:
             code = data["error"].get("code") if isinstance(data["error"], dict) else None
             return self._translator.answered(response, code if isinstance(code, int) and code >= 400 else 500)
         try:
-            reply = self._dialect.reply(data, request)
+            reply = dialect.reply(data, request)
         except MissingLogprobs as error:
             if request.continuation is not None:
                 self.learn(replace(self.capabilities, prompt_logprobs=self.capabilities.prompt_logprobs or False))

