@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -105,3 +106,38 @@ def write_task(tmp_path: Path, words_store: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT that knows the words of the words store, as sentence-transformers saves one: mean over tokens."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("models") / "bert"
+    words = ["[PAD]", "[UNK]", *WORDS]
+    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("w", "merged_with_next")
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    config = BertConfig(vocab_size=len(words), max_position_embeddings=128, pad_token_id=0, **sizes)
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "1_Pooling").mkdir()
+    kinds = {"Transformer": "", "Pooling": "1_Pooling"}
+    for name, data in {
+        "tokenizer_config.json": {"model_max_length": 128},
+        "sentence_bert_config.json": {"max_seq_length": 128, "do_lower_case": False},
+        "1_Pooling/config.json": {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True},
+        "modules.json": [
+            {"idx": at, "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for at, (kind, path) in enumerate(kinds.items())
+        ],
+    }.items():
+        (folder / name).write_text(json.dumps(data))
+    return folder

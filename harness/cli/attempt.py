@@ -56,8 +56,13 @@ def _print_exchanges(screen: Console, exchanges: Sequence[Exchange], prompts: in
         for message in exchange.request.messages:
             screen.print(Text(f"\n[{message.role}]", "cyan"))
             screen.print(Text(visible(message.content, breaks=True)))
+        if exchange.request.texts is not None:
+            screen.print(Text("\n[texts]", "cyan"))
+            screen.print(Text("\n".join(visible(text) for text in exchange.request.texts)))
         screen.print(Text(f"\n[reply of {exchange.model}, {exchange.reply.finish}]", "green"))
-        screen.print(Text(visible(exchange.reply.text, breaks=True)))
+        vectors = exchange.reply.vectors
+        said = exchange.reply.text if vectors is None else f"vectors of {vectors.width} numbers: {len(vectors)}"
+        screen.print(Text(visible(said, breaks=True)))
     if len(exchanges) > prompts:
         screen.print(Text(f"\n({len(exchanges) - prompts} more requests)", "dim"))
 
@@ -78,9 +83,13 @@ def _print_verdicts(screen: Console, judged: Judged, maximum: float, windows: in
                 column[index].item() for column in (verdicts.label, verdicts.probability, verdicts.value)
             )
             said = "failed" if label < 0 else "right " if label == truth else "wrong "
+            color = "green" if label == truth else "red"
+            if label < 0 and not np.isnan(value):
+                # neither right nor wrong: it orders the windows
+                said, color = "", ""
             sure = "" if np.isnan(probability) else f" {probability:.2f}"
             sure += "" if np.isnan(value) else f" {value:.3g}"
-            line = Text(f"  {said}{sure} ", "green" if label == truth else "red")
+            line = Text(f"  {said}{sure} ", color)
             screen.print(line.append_text(_window(examples[index], maximum)))
 
 

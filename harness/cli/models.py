@@ -81,7 +81,8 @@ def _place(client: Client, missing: str | None) -> list[str]:
     if not isinstance(client, Remote):
         return [_row("answers", "in this process")]
     try:
-        wire = client.wire(Request((Message("user", "1"),), 1))
+        asked = Request((), 0, texts=("1",)) if client.capabilities.embeddings else Request((Message("user", "1"),), 1)
+        wire = client.wire(asked)
     except ClientError as error:
         return [_row("address", f"none for text: {error}")]
     key = missing or "as the environment has it (a server on this machine needs none)"
@@ -112,7 +113,7 @@ def _price(name: str, settings: Mapping[str, Any], client: Client) -> str:
 
 
 async def _ping(client: Client, name: str, settings: Mapping[str, Any]) -> list[str]:
-    """One small request through every layer, asked for logprobs where the model may give them."""
+    """One small request through every layer, for a vector of an embedder, with logprobs where others may give them."""
     import time
 
     from harness.clients import MemoryKeeper, assemble, price_of
@@ -127,6 +128,9 @@ async def _ping(client: Client, name: str, settings: Mapping[str, Any]) -> list[
     words = Message("user", "Answer with the digit 1 and nothing else.")
     began = time.perf_counter()
     try:
+        if client.capabilities.embeddings:
+            reply = await layered.generate(Request((), 0, texts=("One, two, three.",)))
+            return _answered(reply, time.perf_counter() - began, len(keeper.attempts))
         try:
             wanted = None if client.capabilities.logprobs is False else 5
             reply = await layered.generate(Request((words,), 16, top_logprobs=wanted))
@@ -142,8 +146,9 @@ def _answered(reply: Reply, seconds: float, attempts: int) -> list[str]:
     usage = reply.usage
     prompt = usage.input + usage.cache_read + usage.cache_write
     cost = "of unknown cost" if usage.cost is None else f"{usage.cost:.6f} dollars"
+    said = reply.text.strip() or f"(empty: {reply.finish})"
     return [
-        _row("reply", reply.text.strip() or f"(empty: {reply.finish})"),
+        _row("reply", said if reply.vectors is None else f"a vector of {reply.vectors.width} numbers"),
         _row("took", f"{seconds:.3f} s, {attempts} {'attempt' if attempts == 1 else 'attempts'}"),
         _row("tokens", f"{prompt:,} in, {usage.output:,} out ({usage.reasoning:,} of them reasoning), {cost}"),
         _row("with logprobs", _ANSWERS[bool(reply.logprobs)]),

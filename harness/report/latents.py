@@ -170,7 +170,7 @@ def _status(row: ScoreRow) -> Status:
 
 
 def _own_interval(verdicts: Verdicts, metric: str, seed: int) -> tuple[float, float] | None:
-    # values that order examples come without labels
+    # values that order examples may come without labels
     labels = None if (verdicts.label < 0).all() else verdicts.labels
     scores = _ranks(verdicts.scores)
     found = metrics.own_interval(verdicts.truth, labels, scores, metric=metric, draws=DRAWS, seed=seed)

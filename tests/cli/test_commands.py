@@ -91,6 +91,18 @@ def test_try_shows_windows_prompts_replies_and_the_runs_own_verdicts(
     assert len(re.findall(r"^  wrong ", said.out, re.MULTILINE)) == len(mine) - right
 
 
+def test_try_shows_the_texts_that_are_embedded_and_the_cosine_of_each_window(
+    write_task: Callable[..., Path], harness: Callable[..., Any], embedder: Path
+) -> None:
+    scorer = {"name": "embedding", "kind": "embedding", "model": f"local/{embedder}", "prompt": "plain"}
+    said = harness("try", write_task(scorer=[scorer]), "--latent", "3", "--windows", "50", "--prompts", "9")
+    assert said.code == 0
+    assert "vectors of 16 numbers: 1\n" in said.out
+    assert "vectors of 16 numbers: 10\n" in said.out
+    assert len(re.findall(r"^   -?0\.\d+ ", said.out, re.M)) == 20
+    assert "failed" not in said.out
+
+
 def test_try_of_a_latent_that_hardly_fires_says_so(
     harness: Callable[..., Any], write_task: Callable[..., Path]
 ) -> None:

@@ -102,3 +102,17 @@ def test_a_ping_that_nobody_answers_stops_with_3(harness: Callable[..., Any], mo
         said = harness("models", JUDGE, "--ping")
     assert said.code == 3
     assert f"{JUDGE} did not answer: " in said.err
+
+
+def test_an_embedder_is_asked_for_a_vector(harness: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    with ProviderProcess() as provider:
+        monkeypatch.setenv("OPENAI_BASE_URL", provider.openai_url)
+        said = harness("models", "openai/text-embedding-3-small", "--ping")
+    assert said.code == 0
+    for words in (
+        f"{provider.openai_url}/embeddings",
+        "8,192 tokens",
+        "a vector of 64 numbers",
+        "input 0.02, output 0",
+    ):
+        assert words in said.out

@@ -82,3 +82,18 @@ def test_permuting_keeps_the_number_of_each_class_and_is_seeded() -> None:
     assert permute_truth(truth, 1).sum() == 30
     assert (permute_truth(truth, 1) == permute_truth(truth, 1)).all()
     assert (permute_truth(truth, 1) != permute_truth(truth, 2)).any()
+
+
+def test_values_of_any_scale_without_labels_have_the_interval_of_probabilities_in_the_same_order() -> None:
+    rng = np.random.default_rng(3)
+    truth = np.repeat([1, 0], 50)
+    chances = rng.uniform(0.01, 0.99, 100)
+    chances[[7, 70]] = np.nan
+    labels = np.where(np.isnan(chances), np.nan, chances > 0.5)
+    values = 3 * np.log(chances / (1 - chances)) - 10
+    for metric in ("auroc", "average_precision"):
+        expected = own_interval(truth, labels, chances, metric=metric)
+        assert expected is not None
+        assert own_interval(truth, None, values, metric=metric) == expected
+    votes = Votes.of(truth, None, values)
+    assert (votes.failed, votes.n_pos, votes.n_neg) == (2, 49, 49)

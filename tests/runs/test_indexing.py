@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel
 
 from harness.analysis.load import load
 from harness.errors import TaskError, UserError
@@ -31,38 +27,6 @@ class Notes(Silent):
 
     def note(self, text: str) -> None:
         self.notes.append(text)
-
-
-@pytest.fixture(scope="module")
-def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random BERT that knows the words of the test's store, as sentence-transformers saves one."""
-    folder = tmp_path_factory.mktemp("models") / "bert"
-    words = ["[PAD]", "[UNK]", *(f"w{number}" for number in range(40))]
-    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, "[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("w", "merged_with_next")
-    torch.manual_seed(0)
-    sizes: dict[str, Any] = {
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-    }
-    config = BertConfig(vocab_size=len(words), max_position_embeddings=128, pad_token_id=0, **sizes)
-    BertModel(config).save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "1_Pooling").mkdir()
-    kinds = {"Transformer": "", "Pooling": "1_Pooling"}
-    for name, data in {
-        "tokenizer_config.json": {"model_max_length": 128},
-        "sentence_bert_config.json": {"max_seq_length": 128, "do_lower_case": False},
-        "1_Pooling/config.json": {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True},
-        "modules.json": [
-            {"idx": at, "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for at, (kind, path) in enumerate(kinds.items())
-        ],
-    }.items():
-        (folder / name).write_text(json.dumps(data))
-    return folder
 
 
 @pytest.fixture

