@@ -4,6 +4,8 @@ Surprisal: windows are scored under several explanations and under the words tha
 few-shot blocks, by the scorer with `local/`, its replies kept in memory. `naive` is one forward pass a text, the whole
 of it; `batched` pads whole texts of like length to batches, and wants no more logits than are needed. Both do each text
 once, and are given the texts' tokens beforehand; ours finds them itself.
+
+Embedding: see `benchmarks.scorers_embedding`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
+from benchmarks.scorers_embedding import embedding
 from harness import resources
 from harness.clients import MemoryKeeper, Request, assemble, connect
 from harness.clients.models import Models
@@ -199,7 +202,7 @@ def _cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-PARTS: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = {"surprisal": surprisal}
+PARTS: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = {"surprisal": surprisal, "embedding": embedding}
 
 
 def main() -> None:
@@ -222,6 +225,8 @@ def main() -> None:
             found |= {key: value for key, value in measured.items() if key != "rounds"}
     print(f"surprisal: {found['surprisal_over_naive']:.3f} of the naive loop's CPU, ", end="")
     print(f"{found['surprisal_over_batched']:.3f} of the batched loop's; milliseconds a text {found['cpu_ms_a_text']}")
+    print(f"embedding: {found['embedding_over_naive']:.3f} of the naive loop's CPU, ", end="")
+    print(f"{found['embedding_over_once']:.3f} of a loop's that embeds each text once")
     print(json.dumps({**found, "settings": {key: str(value) for key, value in vars(given).items()}}))
 
 
