@@ -1,0 +1,316 @@
+"""Scorers on planted truth: true explanations beat near misses and these beat others, by what a judge's errors leave.
+
+Every expected figure is worked out here, from the store's activations and the error model, without scorer or judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import anyio
+import numpy as np
+import pytest
+
+from fixtures.how_many_latents import latents_needed, power
+from fixtures.near_misses import World, collected, figures
+from harness.clients import Client, Reply, Request
+from harness.clients.models import Models
+from harness.clients.wire import Wire
+from harness.metrics import sign_flip
+from harness.questions.kinds import Intruder
+from harness.runs.units import score_seed
+from harness.scorers.intruder import Intruders
+from harness.store import Store
+from harness.values import Passage, Place, ScoredSet
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+ERRORS = (0.0, 0.1, 0.2, 0.3, 0.4)
+SEEDS = range(10)
+WINDOWS = 20
+# windows of either half and latents: the more, the smaller a difference the errors leave
+SIZES = {0.0: (WINDOWS, 30), 0.1: (WINDOWS, 30), 0.2: (WINDOWS, 30), 0.3: (WINDOWS, 50), 0.4: (50, 66)}
+# correlations of latents differ as much without errors as with them
+SIMULATED = dict.fromkeys(ERRORS, (WINDOWS, 50))
+
+Scores = Mapping[tuple[str, float], np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return collected(tmp_path_factory.mktemp("planted") / "store")
+
+
+@pytest.fixture(scope="module")
+def world(store: Store) -> Callable[..., World]:
+    """The planted latents in a seed's order."""
+
+    @cache
+    def make(seed: int, windows: int = WINDOWS) -> World:
+        return World(store, seed, windows, 50 if windows == WINDOWS else 66)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def scored(world: Callable[..., World]) -> Callable[[str, int], Scores]:
+    """A scorer's figures of true, narrow and shuffled explanations under a seed, by arm and error."""
+
+    @cache
+    def score(scorer: str, seed: int) -> Scores:
+        sizes, found = SIMULATED if scorer == "simulation" else SIZES, {}
+        for windows, count in sorted(set(sizes.values())):
+            errors = [error for error in ERRORS if sizes[error] == (windows, count)]
+            here = world(seed, windows)
+            found |= anyio.run(figures, scorer, here, here.arms("narrow")[:count], errors)
+        return found
+
+    return score
+
+
+def _above(first: np.ndarray, second: np.ndarray) -> float:
+    """The one-sided p of the paired sign-flip test, whose distribution is even about 0."""
+    p = sign_flip(first - second) / 2
+    return p if first.mean() > second.mean() else 1 - p
+
+
+@pytest.mark.parametrize("scorer", ["detection", "fuzzing", "simulation"])
+def test_true_explanations_beat_near_misses_and_these_beat_other_latents(
+    scored: Callable[[str, int], Scores], scorer: str
+) -> None:
+    for error in ERRORS:
+        found = [scored(scorer, seed) for seed in SEEDS]
+        for better, worse in (("true", "narrow"), ("narrow", "shuffled")):
+            p = [_above(scores[better, error], scores[worse, error]) for scores in found]
+            assert len(found[0][better, error]) >= 30
+            assert sum(one < 0.01 for one in p) >= 9, (error, better, worse, p)
+
+
+@pytest.mark.parametrize("scorer", ["detection", "fuzzing"])
+def test_the_share_of_right_labels_is_what_the_errors_leave(scored: Callable[[str, int], Scores], scorer: str) -> None:
+    found = [scored(scorer, seed) for seed in SEEDS]
+    assert all((scores["true", 0.0] == 1).all() for scores in found)
+    for arm, errors in (("true", ERRORS), ("narrow", ERRORS[:4]), ("shuffled", ERRORS[:4])):
+        for error in errors:
+            gone = np.concatenate([_unexpected(scores, arm, error) for scores in found])
+            deviation = np.sqrt(error * (1 - error) / (2 * SIZES[error][0] * len(gone)))
+            assert gone.mean() == pytest.approx(0, abs=3.5 * deviation + 1e-12), (arm, error)
+
+
+def _unexpected(scores: Scores, arm: str, error: float) -> np.ndarray:
+    """By how much figures are off: a right label stays right with 1 - error, and a wrong one turns right with error."""
+    if arm == "true":
+        return scores[arm, error] - (1 - error)
+    known = scores[arm, 0.0]
+    return scores[arm, error][: len(known)] - (error + (1 - 2 * error) * known)
+
+
+def _fired(world: World, latent: int) -> np.ndarray:
+    return np.unique(world.coder.latent(latent).positions // 32)
+
+
+def _at(passage: Passage) -> int:
+    assert passage.place is not None
+    return (passage.place.context * 256 + passage.place.start) // 32
+
+
+def _balanced(scored: ScoredSet, labels: list[bool]) -> float:
+    truth = np.array([example.activating for example in scored.examples])
+    said = np.array(labels)
+    return (said[truth].mean() + 1 - said[~truth].mean()) / 2
+
+
+def test_without_errors_detection_is_what_the_stores_activations_say(world: Callable[..., World]) -> None:
+    here = world(0)
+    sets = here.sets("random")[:30]
+    asked = [{arm: (one, here.explanation(arm, one)) for arm in ("shuffled", "sibling")} for one in sets]
+    found = anyio.run(figures, "detection", here, asked, [0.0])
+    for at, one in enumerate(sets):
+        assert one.latent is not None
+        others = {"shuffled": here.partner(one.latent.index), "sibling": here.sibling(one.latent.index)}
+        for arm, other in others.items():
+            labels = [bool(np.isin(_at(example.passage), _fired(here, other))) for example in one.examples]
+            assert found[arm, 0.0][at] == pytest.approx(_balanced(one, labels))
+
+
+def test_a_broad_explanation_is_told_from_the_truth_where_its_sibling_fires(store: Store) -> None:
+    here = World(store, 0, WINDOWS)
+    asked = here.arms("broad")
+    assert len(asked) >= 30
+    for scorer, errors in (("detection", [0.0, 0.2]), ("fuzzing", [0.0]), ("simulation", [0.0])):
+        found = anyio.run(figures, scorer, here, asked, errors)
+        for error in errors:
+            true, broad, shuffled = (found[arm, error] for arm in ("true", "broad", "shuffled"))
+            assert _above(true, broad) < 0.01, (scorer, error)
+            assert _above(broad, shuffled) < 0.01, (scorer, error)
+
+
+def test_a_sibling_that_fires_elsewhere_is_no_near_miss_but_worse_than_any_other_where_it_fires(store: Store) -> None:
+    here = World(store, 0, WINDOWS)
+    senses = [one for one in here.sets("same-token") if here.concepts[_latent(one)].kind == "sense"]
+    asked = [{arm: (one, here.explanation(arm, one)) for arm in ("sibling", "shuffled")} for one in senses]
+    found = anyio.run(figures, "detection", here, asked, [0.0])
+    assert len(senses) >= 5
+    assert found["sibling", 0.0].mean() < found["shuffled", 0.0].mean() - 0.1
+
+
+def _latent(scored: ScoredSet) -> int:
+    assert scored.latent is not None
+    return scored.latent.index
+
+
+# simulation
+
+
+def _rows(scored: ScoredSet) -> tuple[np.ndarray, np.ndarray]:
+    """What a judge without errors says of the true explanation, and what it is compared with, `[windows, tokens]`."""
+    said, actual = [], []
+    for example in scored.examples:
+        values = example.activations.astype(np.float64)
+        said.append(np.ceil(10 * values / values.max()) if example.activating else 0 * values)
+        actual.append(np.floor(10 * values / scored.maximum))
+    return np.array(said), np.array(actual)
+
+
+def _simulated(said: np.ndarray, actual: np.ndarray, error: float, generator: np.random.Generator) -> float:
+    """The correlation where each window errs alone: a firing one is told silent, a silent one to fire at one token."""
+    told = said.copy()
+    for row in np.flatnonzero(generator.random(len(told)) < error):
+        fires = told[row].any()
+        told[row] = 0
+        if not fires:
+            told[row, generator.integers(told.shape[1])] = 10
+    return 0.0 if not told.any() else float(np.corrcoef(told.ravel(), actual.ravel())[0, 1])
+
+
+def test_simulated_strengths_correlate_as_an_independent_simulation_of_the_errors_says(
+    world: Callable[..., World], scored: Callable[[str, int], Scores]
+) -> None:
+    generator = np.random.default_rng(0)
+    gone: dict[float, list[float]] = {error: [] for error in ERRORS}
+    spread: dict[float, list[float]] = {error: [] for error in ERRORS}
+    for seed in (0, 1, 2):
+        sets = world(seed).sets("random")
+        found = scored("simulation", seed)
+        for error in ERRORS:
+            for one, score in zip(sets, found["true", error], strict=False):
+                rows = _rows(one)
+                draws = [_simulated(*rows, error, generator) for _ in range(60 if error else 1)]
+                gone[error].append(score - np.mean(draws))
+                spread[error].append(float(np.var(draws)))
+    # without errors, but for activations that the store has rounded, the very same
+    assert np.abs(gone[0.0]).max() < 0.01
+    for error in ERRORS[1:]:
+        deviation = np.sqrt(np.sum(spread[error]) * (1 + 1 / 60)) / len(gone[error])
+        assert np.mean(gone[error]) == pytest.approx(0, abs=3.5 * deviation), error
+
+
+# intruder, which judges no explanation
+
+
+class _Heard:
+    """The judge, with the questions put to it."""
+
+    def __init__(self, client: Client) -> None:
+        self.client, self.questions = client, list[Intruder]()
+        self.name, self.capabilities, self.aclose = client.name, client.capabilities, client.aclose
+
+    def wire(self, request: Request) -> Wire:
+        return self.client.wire(request)
+
+    async def generate(self, request: Request) -> Reply:
+        assert isinstance(request.question, Intruder)
+        self.questions.append(request.question)
+        return await self.client.generate(request)
+
+
+def _asked(scored: ScoredSet, seed: int) -> list[Intruder]:
+    """The questions that the scorer asks about a latent."""
+    heard: list[_Heard] = []
+
+    def hear(client: Client) -> Client:
+        heard.append(_Heard(client))
+        return heard[0]
+
+    scorer = Intruders(Intruders.Settings(model="truth/judge"), Models({}, hear), Path())
+    anyio.run(scorer.score, None, scored, seed)
+    return heard[0].questions
+
+
+def _found(questions: Sequence[Intruder], scored: ScoredSet, fires: np.ndarray) -> float:
+    """How often the intruder is named without errors, from what fires in which window; a tie is shared.
+
+    A judge that knows all concepts names the window that most of those leave out which hold in the four others.
+    """
+    silent = {_at(example.passage) for example in scored.examples if not example.activating}
+    shares = []
+    for question in questions:
+        held = fires[:, [_at(passage) for passage in question.passages]]
+        votes = (~held[held.sum(axis=1) == 4]).sum(axis=0)
+        best = np.flatnonzero(votes == votes.max())
+        intruder = next(at for at, passage in enumerate(question.passages) if _at(passage) in silent)
+        shares.append((intruder in best) / len(best))
+    return float(np.mean(shares))
+
+
+def test_intruders_are_found_as_often_as_the_concepts_and_the_errors_let_them(world: Callable[..., World]) -> None:
+    here = world(0)
+    sets = here.sets("random")[:30]
+    fires = np.zeros((here.coder.n_latents, here.coder.store.n_tokens // 32), bool)
+    for latent in range(here.coder.n_latents):
+        fires[latent, _fired(here, latent)] = True
+    found = anyio.run(figures, "intruder", here, [{"latent": (one, None)} for one in sets], ERRORS)
+    questions = WINDOWS // 4 * len(sets)
+    known = np.mean([_found(_asked(one, score_seed(0, one.latent, "random")), one, fires) for one in sets])
+    for error in ERRORS:
+        # an error names one of the four others: wrong where the judge was right, right one time in four where not
+        expected = known * (1 - error) + (1 - known) * error / 4
+        deviation = np.sqrt(expected * (1 - expected) / questions)
+        assert found["latent", error].mean() == pytest.approx(expected, abs=3.5 * deviation)
+        assert _above(found["latent", error], np.full(len(sets), 0.2)) < 0.01
+    means = [found["latent", error].mean() for error in ERRORS]
+    assert means == sorted(means, reverse=True)
+
+
+def test_a_latent_of_random_windows_has_intruders_that_nobody_finds(world: Callable[..., World]) -> None:
+    here = world(0)
+    sets = here.sets("random")[:30]
+    asked = [{"latent": (one, None), "nothing": (_meaningless(here, one), None)} for one in sets]
+    found = anyio.run(figures, "intruder", here, asked, [0.0])
+    questions = WINDOWS // 4 * len(sets)
+    assert found["nothing", 0.0].mean() == pytest.approx(0.2, abs=3.5 * np.sqrt(0.2 * 0.8 / questions))
+    assert _above(found["latent", 0.0], found["nothing", 0.0]) < 0.001
+
+
+def _meaningless(world: World, scored: ScoredSet) -> ScoredSet:
+    """The same with random windows in the place of the activating ones."""
+    store = world.coder.store
+    generator = np.random.default_rng(_latent(scored))
+    usable = np.flatnonzero(store.window_documents(32) >= 0)
+    starts = 32 * generator.choice(usable, len(scored.examples), replace=False)
+    made = []
+    for example, start, text in zip(scored.examples, starts.tolist(), store.window_pieces(starts, 32), strict=True):
+        place = Place(store.id, start // store.context_length, start % store.context_length)
+        passage = Passage(text, (), place, store)
+        made.append(replace(example, passage=passage) if example.activating else example)
+    return replace(scored, examples=tuple(made))
+
+
+# how many latents
+
+
+def test_as_many_latents_as_are_needed_find_the_difference_in_four_of_five_studies() -> None:
+    generator = np.random.default_rng(0)
+    for mean, spread in ((0.05, 0.1), (0.02, 0.05), (0.1, 0.12)):
+        differences = generator.normal(size=400)
+        differences = mean + spread * (differences - differences.mean()) / differences.std(ddof=1)
+        needed = latents_needed(differences)
+        assert needed is not None
+        assert power(differences, needed) == pytest.approx(0.8, abs=0.07)
+        # the textbook's formula, without the correction for an estimated spread
+        assert needed == pytest.approx((1.96 + 0.8416) ** 2 * (spread / mean) ** 2, abs=3)
+    assert latents_needed(np.full(30, 0.1) + generator.normal(size=30) / 1000) == 6
+    assert latents_needed(-np.arange(5.0)) is None
