@@ -5,7 +5,7 @@ Every expected figure is worked out here, from the store's activations and the e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fixtures.how_many_latents import latents_needed, power
-from fixtures.near_misses import World, collected, figures
+from fixtures.near_misses import Figures, World, collected, figures
 from harness.clients import Client, Reply, Request
 from harness.clients.models import Models
 from harness.clients.wire import Wire
@@ -26,17 +26,14 @@ from harness.scorers.intruder import Intruders
 from harness.store import Store
 from harness.values import Passage, Place, ScoredSet
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ERRORS = (0.0, 0.1, 0.2, 0.3, 0.4)
 SEEDS = range(10)
+SCORERS = ("detection", "fuzzing", "simulation")
 WINDOWS = 20
-# windows of either half and latents: the more, the smaller a difference the errors leave
-SIZES = {0.0: (WINDOWS, 30), 0.1: (WINDOWS, 30), 0.2: (WINDOWS, 30), 0.3: (WINDOWS, 50), 0.4: (50, 66)}
-# correlations of latents differ as much without errors as with them
-SIMULATED = dict.fromkeys(ERRORS, (WINDOWS, 50))
-
-Scores = Mapping[tuple[str, float], np.ndarray]
+# how many latents: more where the errors leave the smallest difference
+FEW, MANY = 30, 80
 
 
 @pytest.fixture(scope="module")
@@ -45,28 +42,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
-def world(store: Store) -> Callable[..., World]:
+def world(store: Store) -> Callable[[int], World]:
     """The planted latents in a seed's order."""
-
-    @cache
-    def make(seed: int, windows: int = WINDOWS) -> World:
-        return World(store, seed, windows, 50 if windows == WINDOWS else 66)
-
-    return make
+    return cache(lambda seed: World(store, seed, WINDOWS, MANY))
 
 
 @pytest.fixture(scope="module")
-def scored(world: Callable[..., World]) -> Callable[[str, int], Scores]:
-    """A scorer's figures of true, narrow and shuffled explanations under a seed, by arm and error."""
+def scored(world: Callable[[int], World]) -> Callable[[int], Figures]:
+    """The figures of true, narrow and shuffled explanations under a seed."""
 
     @cache
-    def score(scorer: str, seed: int) -> Scores:
-        sizes, found = SIMULATED if scorer == "simulation" else SIZES, {}
-        for windows, count in sorted(set(sizes.values())):
-            errors = [error for error in ERRORS if sizes[error] == (windows, count)]
-            here = world(seed, windows)
-            found |= anyio.run(figures, scorer, here, here.arms("narrow")[:count], errors)
-        return found
+    def score(seed: int) -> Figures:
+        arms = world(seed).arms("narrow")
+        few = {"detection": ERRORS[:4], "fuzzing": ERRORS[:4], "simulation": ERRORS}
+        found = dict(anyio.run(figures, world(seed), arms[:FEW], few))
+        return found | anyio.run(figures, world(seed), arms, {"detection": ERRORS[4:], "fuzzing": ERRORS[4:]})
 
     return score
 
@@ -77,35 +67,37 @@ def _above(first: np.ndarray, second: np.ndarray) -> float:
     return p if first.mean() > second.mean() else 1 - p
 
 
-@pytest.mark.parametrize("scorer", ["detection", "fuzzing", "simulation"])
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("scorer", SCORERS)
 def test_true_explanations_beat_near_misses_and_these_beat_other_latents(
-    scored: Callable[[str, int], Scores], scorer: str
+    scored: Callable[[int], Figures], scorer: str, error: float
 ) -> None:
-    for error in ERRORS:
-        found = [scored(scorer, seed) for seed in SEEDS]
-        for better, worse in (("true", "narrow"), ("narrow", "shuffled")):
-            p = [_above(scores[better, error], scores[worse, error]) for scores in found]
-            assert len(found[0][better, error]) >= 30
-            assert sum(one < 0.01 for one in p) >= 9, (error, better, worse, p)
+    for better, worse in (("true", "narrow"), ("narrow", "shuffled")):
+        p = []
+        for seed in SEEDS:
+            first, second = (scored(seed)[scorer, arm, error] for arm in (better, worse))
+            assert len(first) >= FEW
+            p.append(_above(first, second))
+        assert sum(one < 0.01 for one in p) >= 9, (better, worse, p)
 
 
+@pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("scorer", ["detection", "fuzzing"])
-def test_the_share_of_right_labels_is_what_the_errors_leave(scored: Callable[[str, int], Scores], scorer: str) -> None:
-    found = [scored(scorer, seed) for seed in SEEDS]
-    assert all((scores["true", 0.0] == 1).all() for scores in found)
-    for arm, errors in (("true", ERRORS), ("narrow", ERRORS[:4]), ("shuffled", ERRORS[:4])):
-        for error in errors:
-            gone = np.concatenate([_unexpected(scores, arm, error) for scores in found])
-            deviation = np.sqrt(error * (1 - error) / (2 * SIZES[error][0] * len(gone)))
-            assert gone.mean() == pytest.approx(0, abs=3.5 * deviation + 1e-12), (arm, error)
+def test_the_share_of_right_labels_is_what_the_errors_leave(
+    scored: Callable[[int], Figures], scorer: str, error: float
+) -> None:
+    for arm in ("true", "narrow", "shuffled"):
+        gone = np.concatenate([_unexpected(scored(seed), scorer, arm, error) for seed in SEEDS])
+        deviation = np.sqrt(error * (1 - error) / (2 * WINDOWS * len(gone)))
+        assert gone.mean() == pytest.approx(0, abs=3.5 * deviation + 1e-12), arm
 
 
-def _unexpected(scores: Scores, arm: str, error: float) -> np.ndarray:
+def _unexpected(found: Figures, scorer: str, arm: str, error: float) -> np.ndarray:
     """By how much figures are off: a right label stays right with 1 - error, and a wrong one turns right with error."""
     if arm == "true":
-        return scores[arm, error] - (1 - error)
-    known = scores[arm, 0.0]
-    return scores[arm, error][: len(known)] - (error + (1 - 2 * error) * known)
+        return found[scorer, arm, error] - (1 - error)
+    known = found[scorer, arm, 0.0]
+    return found[scorer, arm, error][: len(known)] - (error + (1 - 2 * error) * known)
 
 
 def _fired(world: World, latent: int) -> np.ndarray:
@@ -123,38 +115,38 @@ def _balanced(scored: ScoredSet, labels: list[bool]) -> float:
     return (said[truth].mean() + 1 - said[~truth].mean()) / 2
 
 
-def test_without_errors_detection_is_what_the_stores_activations_say(world: Callable[..., World]) -> None:
+def test_without_errors_detection_is_what_the_stores_activations_say(world: Callable[[int], World]) -> None:
     here = world(0)
-    sets = here.sets("random")[:30]
+    sets = here.sets("random")[:FEW]
     asked = [{arm: (one, here.explanation(arm, one)) for arm in ("shuffled", "sibling")} for one in sets]
-    found = anyio.run(figures, "detection", here, asked, [0.0])
+    found = anyio.run(figures, here, asked, {"detection": [0.0]})
     for at, one in enumerate(sets):
         assert one.latent is not None
         others = {"shuffled": here.partner(one.latent.index), "sibling": here.sibling(one.latent.index)}
         for arm, other in others.items():
             labels = [bool(np.isin(_at(example.passage), _fired(here, other))) for example in one.examples]
-            assert found[arm, 0.0][at] == pytest.approx(_balanced(one, labels))
+            assert found["detection", arm, 0.0][at] == pytest.approx(_balanced(one, labels))
 
 
 def test_a_broad_explanation_is_told_from_the_truth_where_its_sibling_fires(store: Store) -> None:
     here = World(store, 0, WINDOWS)
     asked = here.arms("broad")
     assert len(asked) >= 30
-    for scorer, errors in (("detection", [0.0, 0.2]), ("fuzzing", [0.0]), ("simulation", [0.0])):
-        found = anyio.run(figures, scorer, here, asked, errors)
-        for error in errors:
-            true, broad, shuffled = (found[arm, error] for arm in ("true", "broad", "shuffled"))
-            assert _above(true, broad) < 0.01, (scorer, error)
-            assert _above(broad, shuffled) < 0.01, (scorer, error)
+    found = anyio.run(figures, here, asked, {"detection": [0.0, 0.2], "fuzzing": [0.0], "simulation": [0.0]})
+    for scorer, error in {(scorer, error) for scorer, _, error in found}:
+        true, broad, shuffled = (found[scorer, arm, error] for arm in ("true", "broad", "shuffled"))
+        assert _above(true, broad) < 0.01, (scorer, error)
+        assert _above(broad, shuffled) < 0.01, (scorer, error)
 
 
 def test_a_sibling_that_fires_elsewhere_is_no_near_miss_but_worse_than_any_other_where_it_fires(store: Store) -> None:
     here = World(store, 0, WINDOWS)
     senses = [one for one in here.sets("same-token") if here.concepts[_latent(one)].kind == "sense"]
     asked = [{arm: (one, here.explanation(arm, one)) for arm in ("sibling", "shuffled")} for one in senses]
-    found = anyio.run(figures, "detection", here, asked, [0.0])
+    found = anyio.run(figures, here, asked, {"detection": [0.0]})
     assert len(senses) >= 5
-    assert found["sibling", 0.0].mean() < found["shuffled", 0.0].mean() - 0.1
+    sibling, shuffled = (found["detection", arm, 0.0] for arm in ("sibling", "shuffled"))
+    assert sibling.mean() < shuffled.mean() - 0.1
 
 
 def _latent(scored: ScoredSet) -> int:
@@ -187,16 +179,15 @@ def _simulated(said: np.ndarray, actual: np.ndarray, error: float, generator: np
 
 
 def test_simulated_strengths_correlate_as_an_independent_simulation_of_the_errors_says(
-    world: Callable[..., World], scored: Callable[[str, int], Scores]
+    world: Callable[[int], World], scored: Callable[[int], Figures]
 ) -> None:
     generator = np.random.default_rng(0)
     gone: dict[float, list[float]] = {error: [] for error in ERRORS}
     spread: dict[float, list[float]] = {error: [] for error in ERRORS}
     for seed in (0, 1, 2):
         sets = world(seed).sets("random")
-        found = scored("simulation", seed)
         for error in ERRORS:
-            for one, score in zip(sets, found["true", error], strict=False):
+            for one, score in zip(sets, scored(seed)["simulation", "true", error], strict=False):
                 rows = _rows(one)
                 draws = [_simulated(*rows, error, generator) for _ in range(60 if error else 1)]
                 gone[error].append(score - np.mean(draws))
@@ -256,33 +247,33 @@ def _found(questions: Sequence[Intruder], scored: ScoredSet, fires: np.ndarray) 
     return float(np.mean(shares))
 
 
-def test_intruders_are_found_as_often_as_the_concepts_and_the_errors_let_them(world: Callable[..., World]) -> None:
+def test_intruders_are_found_as_often_as_the_concepts_and_the_errors_let_them(world: Callable[[int], World]) -> None:
     here = world(0)
-    sets = here.sets("random")[:30]
+    sets = here.sets("random")[:FEW]
     fires = np.zeros((here.coder.n_latents, here.coder.store.n_tokens // 32), bool)
     for latent in range(here.coder.n_latents):
         fires[latent, _fired(here, latent)] = True
-    found = anyio.run(figures, "intruder", here, [{"latent": (one, None)} for one in sets], ERRORS)
+    found = anyio.run(figures, here, [{"latent": (one, None)} for one in sets], {"intruder": ERRORS})
     questions = WINDOWS // 4 * len(sets)
     known = np.mean([_found(_asked(one, score_seed(0, one.latent, "random")), one, fires) for one in sets])
     for error in ERRORS:
         # an error names one of the four others: wrong where the judge was right, right one time in four where not
         expected = known * (1 - error) + (1 - known) * error / 4
         deviation = np.sqrt(expected * (1 - expected) / questions)
-        assert found["latent", error].mean() == pytest.approx(expected, abs=3.5 * deviation)
-        assert _above(found["latent", error], np.full(len(sets), 0.2)) < 0.01
-    means = [found["latent", error].mean() for error in ERRORS]
+        assert found["intruder", "latent", error].mean() == pytest.approx(expected, abs=3.5 * deviation)
+        assert _above(found["intruder", "latent", error], np.full(len(sets), 0.2)) < 0.01
+    means = [found["intruder", "latent", error].mean() for error in ERRORS]
     assert means == sorted(means, reverse=True)
 
 
-def test_a_latent_of_random_windows_has_intruders_that_nobody_finds(world: Callable[..., World]) -> None:
+def test_a_latent_of_random_windows_has_intruders_that_nobody_finds(world: Callable[[int], World]) -> None:
     here = world(0)
-    sets = here.sets("random")[:30]
+    sets = here.sets("random")[:FEW]
     asked = [{"latent": (one, None), "nothing": (_meaningless(here, one), None)} for one in sets]
-    found = anyio.run(figures, "intruder", here, asked, [0.0])
+    found = anyio.run(figures, here, asked, {"intruder": [0.0]})
     questions = WINDOWS // 4 * len(sets)
-    assert found["nothing", 0.0].mean() == pytest.approx(0.2, abs=3.5 * np.sqrt(0.2 * 0.8 / questions))
-    assert _above(found["latent", 0.0], found["nothing", 0.0]) < 0.001
+    assert found["intruder", "nothing", 0.0].mean() == pytest.approx(0.2, abs=3.5 * np.sqrt(0.2 * 0.8 / questions))
+    assert _above(found["intruder", "latent", 0.0], found["intruder", "nothing", 0.0]) < 0.001
 
 
 def _meaningless(world: World, scored: ScoredSet) -> ScoredSet:
