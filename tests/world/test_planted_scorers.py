@@ -296,12 +296,12 @@ def _meaningless(world: World, scored: ScoredSet) -> ScoredSet:
 def test_as_many_latents_as_are_needed_find_the_difference_in_four_of_five_studies() -> None:
     generator = np.random.default_rng(0)
     for mean, spread in ((0.05, 0.1), (0.02, 0.05), (0.1, 0.12)):
-        differences = generator.normal(size=400)
-        differences = mean + spread * (differences - differences.mean()) / differences.std(ddof=1)
-        needed = latents_needed(differences)
+        differences = generator.normal(0.3, 1, 400)
+        differences = spread * differences / differences.std(ddof=1)
+        needed = latents_needed(differences, mean)
         assert needed is not None
-        assert power(differences, needed) == pytest.approx(0.8, abs=0.07)
+        assert power(differences, mean, needed) == pytest.approx(0.8, abs=0.07)
         # the textbook's formula, without the correction for an estimated spread
         assert needed == pytest.approx((1.96 + 0.8416) ** 2 * (spread / mean) ** 2, abs=3)
-    assert latents_needed(np.full(30, 0.1) + generator.normal(size=30) / 1000) == 6
-    assert latents_needed(-np.arange(5.0)) is None
+    assert latents_needed(generator.normal(size=30) / 1000, 0.1) == 6
+    assert latents_needed(generator.normal(size=30), 0.0) is None
