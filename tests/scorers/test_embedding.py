@@ -10,6 +10,7 @@ import anyio
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 from tokenizers import Tokenizer
@@ -47,7 +48,7 @@ def rungs(store: Store) -> tuple[ScoredSet, ...]:
     one, other = [drawn.scored[0].examples for drawn in found if isinstance(drawn, LatentExamples)]
     known = {example.passage for example in one}
     silent = [
-        replace(example, rung="neighbour")
+        structs.replace(example, rung="neighbour")
         for example in other
         if not example.activating and " w3" not in example.passage.tokens and example.passage not in known
     ]

@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio
 import numpy as np
 import pytest
+from msgspec import structs
 
 from fixtures.how_many_latents import latents_needed, power
 from fixtures.near_misses import Figures, World, collected, figures
@@ -297,7 +298,7 @@ def _meaningless(world: World, scored: ScoredSet) -> ScoredSet:
     for example, start, text in zip(scored.examples, starts.tolist(), store.window_pieces(starts, 32), strict=True):
         place = Place(store.id, start // store.context_length, start % store.context_length)
         passage = Passage(text, (), place, store)
-        made.append(replace(example, passage=passage) if example.activating else example)
+        made.append(structs.replace(example, passage=passage) if example.activating else example)
     return replace(scored, examples=tuple(made))
 
 
