@@ -285,10 +285,13 @@ class ScorerSettings(KindSettings):
 
 
 class PrimarySettings(Frozen):
-    """The one figure that arms are ranked by; differences below `margin` do not matter."""
+    """The one figure that arms are ranked by; differences below `margin` do not matter.
+
+    Left out, `metric` is the one that the scorer's kind is ranked by.
+    """
 
     scorer: Name
-    metric: str = "balanced_accuracy"
+    metric: str | None = None
     margin: Annotated[float, Field(gt=0)] = 0.02
 
 
@@ -367,7 +370,7 @@ class Task(Frozen):
 
     @property
     def ranking(self) -> PrimarySettings:
-        """The primary figure: as the task says, else the first scorer's balanced accuracy."""
+        """The primary figure: as the task says, else the first scorer's own."""
         return self.primary or PrimarySettings(scorer=self.scorer[0].name)
 
 

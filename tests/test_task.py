@@ -83,10 +83,10 @@ def test_every_key_of_a_task_arrives_where_it_belongs(write: Callable[[str], Pat
     assert (task.base, task.source) == (tmp_path.resolve(), str(tmp_path / "task.toml"))
 
 
-def test_without_a_primary_figure_the_first_scorer_ranks_by_balanced_accuracy(write: Callable[[str], Path]) -> None:
+def test_without_a_primary_figure_the_first_scorer_ranks_by_its_own(write: Callable[[str], Path]) -> None:
     start, _, rest = WHOLE.partition("[primary]")
     task = load_task(write(start + rest[rest.index("[limits]") :]))
-    assert (task.ranking.scorer, task.ranking.metric, task.ranking.margin) == ("detection", "balanced_accuracy", 0.02)
+    assert (task.ranking.scorer, task.ranking.metric, task.ranking.margin) == ("detection", None, 0.02)
 
 
 def test_a_task_does_not_change(write: Callable[[str], Path]) -> None:

@@ -27,7 +27,7 @@ def header(reading: Reading) -> Header:
         seed=task.seed,
         coders=tuple(_coder(reading, coder.name) for coder in task.coder),
         roles=tuple(_roles(reading)),
-        primary=Primary(task.ranking.scorer, task.ranking.metric, task.ranking.margin, reading.rung),
+        primary=Primary(task.ranking.scorer, reading.run.ranking["metric"], task.ranking.margin, reading.rung),
         versions=record["versions"],
         counts=_counts(reading),
         failures=tuple(_failures(reading)),

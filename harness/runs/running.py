@@ -241,7 +241,7 @@ def _record(task: Task, store: Store, plan: Plan, models: Models, latents: Mappi
     return {
         "task": task.model_dump(mode="json"),
         "source": task.source,
-        "ranking": task.ranking.model_dump(mode="json"),
+        "ranking": _ranking(task, plan),
         "store": found,
         "explanation_arms": [asdict(arm) for arm in plan.explanation_arms],
         "score_arms": [asdict(arm) for arm in plan.score_arms],
@@ -251,6 +251,13 @@ def _record(task: Task, store: Store, plan: Plan, models: Models, latents: Mappi
         "model_free": models.model_free(),
         "versions": _versions(),
     }
+
+
+def _ranking(task: Task, plan: Plan) -> dict[str, Any]:
+    """What arms are ranked by, with the scorer's own figure where the task names none."""
+    given = task.ranking
+    metric = given.metric or plan.scorers[given.scorer].metric
+    return given.model_copy(update={"metric": metric}).model_dump(mode="json")
 
 
 def _descriptions(plan: Plan) -> dict[str, dict[str, Any]]:
