@@ -21,6 +21,7 @@ __all__ = [
     "ExampleSettings",
     "ExplainerSettings",
     "Frozen",
+    "InterventionSettings",
     "KindSettings",
     "LatentSettings",
     "LimitSettings",
@@ -260,6 +261,35 @@ class ExampleSettings(Frozen):
         if self.peak is not None and self.peak >= self.window:
             raise ValueError(f"peak is a place in a window of {self.window} tokens: 0 to {self.window - 1}")
         return self
+
+
+class InterventionSettings(Frozen):
+    """How latents are changed while the subject writes (paper section 3.3.5 and appendix A.7).
+
+    Strengths are those at which the mean KL of the next token is each of `targets`, in nats. Prompts are windows of
+    `window` tokens that the latent activates, drawn over `quantiles` and cut behind the first token that it fires on:
+    `explain` of them to explain from, `select` to choose among explanations by, `score` to score with, of which
+    `minimum` have to be there. At each the `top` tokens that rise most are shown. The subject writes `tokens` new
+    tokens at `temperature`.
+    """
+
+    targets: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.1, 0.33, 1.0, 3.0)
+    window: Annotated[int, Field(ge=2)] = 64
+    quantiles: Annotated[int, Field(ge=1, le=100)] = 5
+    explain: Count = 10
+    select: Annotated[int, Field(ge=0)] = 10
+    score: Annotated[int, Field(ge=2)] = 30
+    minimum: Annotated[int, Field(ge=2)] = 5
+    top: Count = 5
+    tokens: Count = 8
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+
+    @field_validator("targets")
+    @classmethod
+    def _ascending(cls, targets: tuple[float, ...]) -> tuple[float, ...]:
+        if list(targets) != sorted(set(targets)):
+            raise ValueError("targets have to ascend, none twice")
+        return targets
 
 
 class KindSettings(BaseModel):

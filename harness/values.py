@@ -18,10 +18,12 @@ __all__ = [
     "Failure",
     "FailureStatus",
     "Latent",
+    "Pair",
     "Passage",
     "PieceSource",
     "Place",
     "ReadText",
+    "Rise",
     "ScoredSet",
     "Split",
     "Status",
@@ -167,6 +169,28 @@ class ScoredSet:
     examples: tuple[Example, ...]
     latent: Latent | None = None
     maximum: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """What an intervention does to the next token: those that rose and fell most, with by how much.
+
+    `text` is what stands before it, None where no text does. Changes are of probability, of logits where there is no
+    text; rises descend, falls ascend.
+    """
+
+    text: str | None
+    rose: tuple[tuple[str, float], ...]
+    fell: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """How the subject went on with a prompt, without and with an intervention."""
+
+    prompt: str
+    clean: str
+    steered: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,61 @@
+"""A direction of the residual stream as logits: through a model's final norm and its head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from harness.errors import SubjectError
+from harness.subject.hookpoints import first
+
+__all__ = ["unembed"]
+
+
+@torch.no_grad()
+def unembed(model: torch.nn.Module, direction: torch.Tensor) -> torch.Tensor:
+    """The logits that a direction `[d]` adds where nothing else stands, float32 `[vocabulary]`.
+
+    The direction goes through the final norm and the head, and what these give of a zero vector is taken away:
+    VocabProj of Gur-Arieh et al. 2025.
+
+    Raises:
+        SubjectError: the model has no head, or one for another width.
+    """
+    found: Any = model
+    head = found.get_output_embeddings()
+    width = getattr(head, "in_features", None)
+    if head is None or (width is not None and width != direction.shape[-1]):
+        raise SubjectError(
+            f"a direction of {direction.shape[-1]} numbers has no logits: the model's head takes {width or 'none'}"
+        )
+    norm = _norm(model, head)
+    both = torch.stack([direction, torch.zeros_like(direction)]).to(next(model.parameters()))
+    logits = head(norm(both) if norm is not None else both).float()
+    return logits[0] - logits[1]
+
+
+def _norm(model: torch.nn.Module, head: torch.nn.Module) -> torch.nn.Module | None:
+    """The module whose output goes into the head, the innermost one; None where it is computed in between."""
+    gave: list[tuple[torch.nn.Module, torch.Tensor]] = []
+    taken: list[torch.Tensor] = []
+
+    def note(module: torch.nn.Module, _: Any, output: Any) -> None:
+        value = first(output) if isinstance(output, torch.Tensor | tuple) else None
+        if isinstance(value, torch.Tensor):
+            gave.append((module, value))
+
+    def take(_: Any, args: Any) -> None:
+        taken.append(args[0])
+
+    hooks = [module.register_forward_hook(note) for module in model.modules() if module is not head]
+    hooks.append(head.register_forward_pre_hook(take))
+    try:
+        # several tokens: one of them may be padding, whose embedding is zero and stays so
+        model(input_ids=torch.arange(3, device=next(model.parameters()).device)[None], use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return next(
+        (module for module, value in gave if value.shape == taken[0].shape and torch.equal(value, taken[0])), None
+    )
