@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.examples.chance import Chance
+from harness.examples.repeats import repeats_of
 from harness.examples.samplers import draw_from, quantile_labels, stratified
 from harness.examples.splits import SPLITS, grid_of
-from harness.examples.windows import Runs, Windows, activating_windows
+from harness.examples.windows import Windows, activating_windows
 from harness.store import CoderReader, Store
 from harness.task import InterventionSettings, SplitSettings
 from harness.values import Failure, Latent, Place
@@ -74,10 +75,11 @@ def cuts(
         return mine[stratified(labels[mine], chance.generator(f"cuts:{part}"))[0]]
 
     score = order("score")[: settings.score]
-    seen = Runs(store.window_tokens(windows.starts[score], window))
+    repeats = repeats_of(store, window)
+    seen = repeats.inside(windows.starts[score], window)
 
-    def shares_run(some: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return seen.in_windows(store.window_tokens(some, window))
+    def shares_run(starts: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return repeats.shared(starts, window, seen)
 
     drawn = {"score": score}
     dropped = 0
