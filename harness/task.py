@@ -16,7 +16,9 @@ from harness.resources import folder
 from harness.validation import validated
 
 __all__ = [
+    "POPULATIONS",
     "CoderSettings",
+    "Control",
     "CorpusSettings",
     "ExampleSettings",
     "ExplainerSettings",
@@ -42,7 +44,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Rung = Literal["random", "same-token", "neighbour", "cooccurring", "semantic", "misplaced", "zero-row", "same-row"]
-Control = Literal["shuffled", "generic", "none"]
+Control = Literal["shuffled", "generic", "none", "lexical", "random-direction", "random-coder"]
+# controls that are latents of their own, which the subject has to be read for
+POPULATIONS: tuple[Control, ...] = ("random-direction", "random-coder")
 
 
 class Frozen(BaseModel):
@@ -349,7 +353,8 @@ class Task(Frozen):
     """Everything that decides a result.
 
     `model` holds settings of models by their name, such as `[model."truth/planted"]`; each provider validates
-    its own. `source` is the file, `base` the folder that relative paths start from.
+    its own. `source` is the file, `base` the folder that relative paths start from. `controls` are told of in
+    `docs/controls.md`; those that are `populations` need a [subject] to read and no [store].
     """
 
     name: Name
@@ -387,6 +392,7 @@ class Task(Frozen):
         for coder in self.coder if self.store is None else ():
             if coder.missing:
                 raise ValueError(f"coder.{coder.name}: {coder.missing}")
+        self._check_controls()
         if self.subject is not None and self.examples.scored.headline != "random":
             raise ValueError(
                 'examples.scored.rungs: "zero-row" and "same-row" are for imported records; where a [subject] reads '
@@ -397,6 +403,27 @@ class Task(Frozen):
                 f"examples.window ({self.examples.window}) has to divide subject.context ({self.subject.context})"
             )
         return self
+
+    def _check_controls(self) -> None:
+        if len(set(self.controls)) != len(self.controls):
+            raise ValueError("controls has duplicates")
+        for control in self.populations:
+            if self.store is not None:
+                raise ValueError(
+                    f'controls: "{control}" is collected from the subject, and this task takes a finished [store]: '
+                    "give a [subject] in its place, or leave the control out"
+                )
+            for coder in self.coder:
+                if coder.kind == "planted":
+                    raise ValueError(
+                        f'controls: "{control}" reads the activations at a coder\'s hookpoint, and coder '
+                        f'"{coder.name}" reads text: leave the control out'
+                    )
+
+    @property
+    def populations(self) -> tuple[Control, ...]:
+        """The controls that are latents of their own."""
+        return tuple(control for control in self.controls if control in POPULATIONS)
 
     @property
     def ranking(self) -> PrimarySettings:

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 FailureStatus = Literal[
-    "refused", "truncated", "unparsable", "provider_error", "over_budget", "too_few_examples", "no_partner"
+    "refused", "truncated", "unparsable", "provider_error", "over_budget", "too_few_examples", "no_partner", "no_rule"
 ]
 Status = Literal["ok"] | FailureStatus
 Split = Literal["shown", "select", "scored"]

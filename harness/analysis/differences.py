@@ -10,6 +10,7 @@ import pandas as pd
 from harness.analysis.tables import Arm, control_of, score_table, scorers_with
 from harness.errors import UserError
 from harness.metrics import Comparison, Interval, compare_paired
+from harness.task import POPULATIONS
 
 __all__ = ["differences"]
 
@@ -34,8 +35,8 @@ def differences(
     """All pairs of arms, each on the latents that both have, failures at chance: one row a pair.
 
     A frame of scores is described in `harness.analysis.tables`. Pairs are of two real arms, and, unless
-    `controls` is false, of a real arm and a control made for it; Holm is over the pairs in the table. In a pair
-    `a` stands higher in the ranking, real arms before controls.
+    `controls` is false, of a real arm and a control made for it on the same latents; Holm is over the pairs in the
+    table. In a pair `a` stands higher in the ranking, real arms before controls.
 
     Columns `a, b` (the arms' names), `run_a, explainer_a, control_a, run_b, explainer_b, control_b`, `n`,
     `mean_a, mean_b`, `difference` (a - b) with `low, high` (95 % BCa) and `equivalence_low, equivalence_high`
@@ -71,7 +72,9 @@ def _wanted(arms: tuple[Arm, ...], a: Arm, b: Arm, *, controls: bool) -> bool:
     # ranked: a control is never before a real arm
     if b.control is None:
         return True
-    return controls and a.control is None and control_of(arms, a, b.control) == b
+    # a population has no latent in common with anything
+    paired = b.control not in POPULATIONS
+    return controls and paired and a.control is None and control_of(arms, a, b.control) == b
 
 
 def _row(a: Arm, b: Arm, comparison: Comparison, *, many_runs: bool) -> dict[str, Any]:

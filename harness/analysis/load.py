@@ -144,13 +144,28 @@ class Run:
         """The chosen latents of each coder, in the seeded order."""
         return self.record["latents"]
 
-    def store(self) -> Store:
-        """The activation store that the run rests on.
+    @property
+    def populations(self) -> Mapping[str, Mapping[str, Any]]:
+        """The populations of random latents by name: `of` which coder, `control`, the `matched` latents, `store`."""
+        return self.record.get("populations", {})
+
+    def store(self, coder: str | None = None) -> Store:
+        """The activation store that the run rests on, or the one that holds a population.
 
         Raises:
             StoreError: it is gone or broken.
         """
-        return Store.open(Path(self.record["store"]["path"]))
+        place = self.record if coder is None else self.populations.get(coder, self.record)
+        return Store.open(Path(place["store"]["path"]))
+
+    def window_rates(self, control: str | None = None) -> list[float]:
+        """The share of windows that each chosen latent fires in, of the task's coders or of a control's population.
+
+        Empty where the task has no populations.
+        """
+        kinds = {name: place["control"] for name, place in self.populations.items()}
+        rates = self.record.get("window_rates", {})
+        return [rate for name, found in rates.items() if kinds.get(name) == control for rate in found]
 
     def metric_of(self, scorer: str) -> str:
         """The figure that a scorer is shown by: the primary one where it has it, else its own."""
@@ -178,7 +193,8 @@ class Run:
                     yield arm, latent, None
                     continue
                 following = cycle[(at + 1) % len(cycle)]
-                key = shuffled_key(arm, latent, following) if arm.control else explanation_key(arm, latent)
+                shuffled = arm.control == "shuffled"
+                key = shuffled_key(arm, latent, following) if shuffled else explanation_key(arm, latent)
                 if key in units:
                     yield arm, latent, units[key]
 
@@ -280,11 +296,13 @@ class Run:
     def summary(self, metric: str | None = None) -> pd.DataFrame:
         """One row an arm and scorer by a metric, the primary one unless given, on the headline's rung.
 
-        See `harness.analysis.tables`.
+        See `harness.analysis.tables` for the columns; there are also those of `harness.analysis.nulls.with_nulls`.
         """
+        from harness.analysis.nulls import with_nulls
         from harness.analysis.tables import summary
 
-        return summary(self.scores(), metric or self.ranking["metric"], rung=self.rung, seed=self.seed)
+        metric = metric or self.ranking["metric"]
+        return with_nulls(self, summary(self.scores(), metric, rung=self.rung, seed=self.seed), metric)
 
     def figures(self, rung: str | None = None) -> pd.DataFrame:
         """One row a score with every figure, trivial answers beside it, and what it is worth at the base rate.
@@ -319,7 +337,8 @@ class Run:
 
     @cached_property
     def _hookpoints(self) -> dict[str, str | None]:
-        return {coder["name"]: coder.get("hookpoint") for coder in self.record["task"]["coder"]}
+        found = {coder["name"]: coder.get("hookpoint") for coder in self.record["task"]["coder"]}
+        return found | {name: found[place["of"]] for name, place in self.populations.items()}
 
     def _score(self, row: ScoreRow) -> dict[str, Any]:
         verdicts = row.verdicts

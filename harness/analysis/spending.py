@@ -88,7 +88,7 @@ class _Names:
         found = self.described(attempt)
         if scorer := found.get("scorer"):
             return scorer if found["rung"] == "random" else f"{scorer} ({found['rung']})"
-        return found.get("explainer") or ""
+        return found.get("explainer") or found.get("control") or ""
 
 
 def _rank(stage: str) -> int:

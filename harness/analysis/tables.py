@@ -25,7 +25,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.errors import UserError
-from harness.metrics import CHANCE, METRICS, WORST, Interval, best_trivial, mean_interval, median_interval, trivial
+from harness.metrics import (
+    CHANCE,
+    METRICS,
+    WORST,
+    Interval,
+    best_trivial,
+    mean_interval,
+    median_interval,
+    trivial,
+    unpaired_interval,
+)
+from harness.runs.units import arm_label
+from harness.task import POPULATIONS
 from harness.values import FailureStatus
 
 __all__ = ["Arm", "Score", "ScoreTable", "control_of", "latent_table", "score_table", "scorers_with", "summary"]
@@ -44,9 +56,7 @@ class Arm(NamedTuple):
     @property
     def label(self) -> str:
         """The arm's name in a table: `mini`, `mini (shuffled)` or `none`."""
-        if self.control is None:
-            return str(self.explainer)
-        return self.control if self.explainer in (None, self.control) else f"{self.explainer} ({self.control})"
+        return arm_label(self.explainer, self.control)
 
 
 class Score(NamedTuple):
@@ -170,7 +180,8 @@ def summary(
     - `median, q25, q75` of the arm's own figures, the median with `median_low, median_high` (`median_interval`);
     - `trivial`, what the best of the trivial answers (always, never, as often as it is) gets on these examples, a mean
       over latents, missing for figures of strengths and of choices;
-    - for every control, `lift_<control>`: the paired difference to it, failures at chance.
+    - for every control, `lift_<control>`: the paired difference to it, failures at chance; over a population of
+      random latents the unpaired one, as it has latents of its own.
 
     Means and lifts have `_low` and `_high`, a 95 % BCa interval over latents, missing below 20 latents.
 
@@ -189,7 +200,7 @@ def latent_table(explanations: pd.DataFrame, scores: pd.DataFrame, metric: str, 
     """Latents with their explanations and scores: one row a latent and real arm.
 
     Columns `run, coder, hookpoint, latent, explainer, explanation, status`, then for each scorer one of its name
-    with the figure, and `<scorer>_<control>` for the controls; missing where there is no figure.
+    with the figure, and `<scorer>_<control>` for the controls on the same latents; missing where there is no figure.
 
     Raises:
         UserError: the metric is unknown, or no scorer has it on the rung.
@@ -204,7 +215,8 @@ def latent_table(explanations: pd.DataFrame, scores: pd.DataFrame, metric: str, 
         rows = [place.get((str(c), int(i))) for c, i in zip(table["coder"], table["latent"], strict=True)]
         runs = [None if _missing(run) else str(run) for run in table["run"]]
         arms = [Arm(run, str(name), None) for run, name in zip(runs, table["explainer"], strict=True)]
-        for control in (None, *_controls(figures.arms)):
+        paired = [control for control in _controls(figures.arms) if control not in POPULATIONS]
+        for control in (None, *paired):
             beside = [arm if control is None else control_of(figures.arms, arm, control) for arm in arms]
             column = scorer if control is None else f"{scorer}_{control}"
             table[column] = [_cell(figures, row, arm) for row, arm in zip(rows, beside, strict=True)]
@@ -274,18 +286,22 @@ def _missing(value: Any) -> bool:
 
 
 def _mean(values: Floats) -> float:
-    kept = values[~np.isnan(values)]
+    kept = _kept(values)
     return float(kept.mean()) if len(kept) else math.nan
 
 
 def _with_interval(name: str, values: Floats, seed: int) -> dict[str, float]:
-    kept = values[~np.isnan(values)]
+    kept = _kept(values)
     return {name: _mean(kept), **_ends(name, mean_interval(kept, seed=seed))}
 
 
 def _ends(name: str, interval: Interval | None) -> dict[str, float]:
     low, high = (math.nan, math.nan) if interval is None else (interval.low, interval.high)
     return {f"{name}_low": low, f"{name}_high": high}
+
+
+def _kept(values: Floats) -> Floats:
+    return values[~np.isnan(values)]
 
 
 def _trivial(scores: Sequence[Score], metric: str) -> float:
@@ -338,8 +354,11 @@ def _arm_row(table: ScoreTable, arm: Arm, scorer: str, seed: int) -> dict[str, A
 def _lift(table: ScoreTable, arm: Arm, control: str, seed: int) -> dict[str, float]:
     name = f"lift_{control}"
     other = None if arm.control == control else control_of(table.arms, arm, control)
-    if other is None:
+    if other is None or (control in POPULATIONS and arm.control is not None):
         return _with_interval(name, np.empty(0), seed)
+    if control in POPULATIONS:
+        a, b = (_kept(table.at_chance[:, table.arms.index(one)]) for one in (arm, other))
+        return {name: _mean(a) - _mean(b), **_ends(name, unpaired_interval(a, b, seed=seed))}
     a, b = table.pair(arm, other)
     return _with_interval(name, a - b, seed)
 

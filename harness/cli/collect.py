@@ -33,7 +33,7 @@ def collect(
     from harness.cli.show import Steps
     from harness.errors import TaskError
     from harness.report.text import duration
-    from harness.runs.running import store_folder
+    from harness.runs.collecting import store_folder
     from harness.runs.units import naming
     from harness.subject.collect import collect as collect_store
     from harness.subject.collect import read_figures

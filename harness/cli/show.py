@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,17 +17,19 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.load import Run
-from harness.analysis.tables import latent_table, summary
+from harness.analysis.tables import latent_table
 from harness.clients.ledger import Amount
 from harness.report.data import Comparison
 from harness.report.header import header
 from harness.report.judges import judge_lines
+from harness.report.numbers import pair
 from harness.report.reading import Reading
 from harness.report.spending import spent_line
-from harness.report.tables import comparisons
+from harness.report.tables import comparisons, populations
 from harness.report.text import count, duration, figure, metric_name, span, visible
 from harness.report.words import conclusion, evidence, model_free_lines
 from harness.runs.directory import REPORT
+from harness.task import POPULATIONS
 from harness.values import Status
 
 __all__ = ["Display", "Steps", "console", "print_results"]
@@ -178,7 +180,13 @@ def print_results(run: Run) -> None:
     screen.print(
         Text(f"mean {metric_name(metric)}{rung} over latents, failures at chance, with 95 % intervals", "bold")
     )
-    screen.print(_arms(summary(scores, metric, rung=run.rung, seed=run.seed)))
+    means = run.summary()
+    screen.print(_arms(means))
+    if lifts := _lifts(means, run):
+        screen.print(Text(f"lift of {visible(run.ranking['scorer'])}, {metric_name(metric)}, over controls", "bold"))
+        screen.print(lifts)
+    for line in _nulls(means, run):
+        screen.print(Text(visible(line)))
     if rare := _rare(table, rates, run):
         screen.print(Text(rare))
     reading = Reading(run)
@@ -208,7 +216,7 @@ def _latents(table: pd.DataFrame, run: Run, rates: Mapping[tuple[str, int], floa
     shown = Table(caption_justify="left")
     shown.add_column("latent", justify="right")
     shown.add_column("fires in", justify="right")
-    several = len(set(table["explainer"].tolist())) > 1
+    several, one_coder = len(set(table["explainer"].tolist())) > 1, len(set(table["coder"].tolist())) == 1
     if several:
         shown.add_column("explainer")
     shown.add_column("explanation", overflow="fold", ratio=1)
@@ -217,7 +225,7 @@ def _latents(table: pd.DataFrame, run: Run, rates: Mapping[tuple[str, int], floa
         shown.add_column(name, justify="right")
     for row in table.head(_ROWS).to_dict("records"):
         words = row["explanation"] if row["status"] == "ok" else f"({row['status']})"
-        label = str(row["latent"]) if len(run.latents) == 1 else f"{row['coder']}:{row['latent']}"
+        label = str(row["latent"]) if one_coder else f"{row['coder']}:{row['latent']}"
         rate = rates.get((row["coder"], row["latent"]))
         fires = "–" if rate is None else f"{rate:.1%}"
         cells = [
@@ -267,6 +275,48 @@ def _arms(rows: pd.DataFrame) -> Table:
         latents = max(int(row["latents"]) for row in by_scorer.values())
         shown.add_row(Text(visible(str(arm))), *cells, count(latents))
     return shown
+
+
+def _lifts(rows: pd.DataFrame, run: Run) -> Table | None:
+    """What each explainer has over each control by the primary scorer; None where there are no controls."""
+    names = [str(name).removesuffix("_low") for name in rows.columns if str(name).startswith("lift_")]
+    controls = [name.removeprefix("lift_") for name in names if f"{name}_low" in rows.columns]
+    own = [row for row in rows.to_dict("records") if row["scorer"] == run.ranking["scorer"] and _real(row)]
+    if not controls or not own:
+        return None
+    shown = Table()
+    shown.add_column("arm")
+    for control in dict.fromkeys(controls):
+        shown.add_column(f"over {control}" + (" (unpaired)" if control in POPULATIONS else ""))
+    for row in own:
+        cells = [_signed(row, f"lift_{control}") for control in dict.fromkeys(controls)]
+        shown.add_row(*(Text(visible(str(cell))) for cell in (row["arm"], *cells)))
+    return shown
+
+
+def _real(row: Mapping[Any, Any]) -> bool:
+    return not isinstance(row["control"], str)
+
+
+def _signed(row: Mapping[Any, Any], name: str) -> str:
+    return f"{figure(row[name], 3, sign=True)} {span(pair(row, f'{name}_low', f'{name}_high'), 3)}".strip()
+
+
+def _nulls(rows: pd.DataFrame, run: Run) -> Iterator[str]:
+    """The exact null beside the means, and how often the latents fire that populations are matched to."""
+    told = [row for row in rows.to_dict("records") if row["permuted"] == row["permuted"]]
+    if told:
+        means = (
+            f"{r['arm']} {figure(r['permuted'], 3)} {span(pair(r, 'permuted_low', 'permuted_high'), 3)}" for r in told
+        )
+        yield f"with the truth permuted within each latent, {run.ranking['scorer']} would be: " + ", ".join(means)
+    lines = list(populations(Reading(run)))
+    if lines:
+        rates = (
+            f"{line.control or 'chosen'} {line.rates[0]:.2%} ({line.rates[1]:.2%} to {line.rates[2]:.2%})"
+            for line in lines
+        )
+        yield "share of windows that latents fire in, median and quartiles: " + ", ".join(rates)
 
 
 def _mean(row: dict[str, Any] | None) -> str:

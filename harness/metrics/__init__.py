@@ -30,6 +30,7 @@ from harness.metrics.reliability import SPLITS, Reliability, halves, spearman_br
 from harness.metrics.resampling import own_interval, permute_truth, permuted_figures
 from harness.metrics.shares import difference_interval, jeffreys
 from harness.metrics.trivial import best_trivial, trivial
+from harness.metrics.unpaired import unpaired_interval
 
 __all__ = [
     "CHANCE",
@@ -73,4 +74,5 @@ __all__ = [
     "spearman_brown",
     "split_half",
     "trivial",
+    "unpaired_interval",
 ]

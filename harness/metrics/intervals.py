@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["MIN_LATENTS", "Interval", "bootstrap_means", "mean_interval", "median_interval"]
+__all__ = ["MIN_LATENTS", "Interval", "bca", "bootstrap_means", "mean_interval", "median_interval"]
 
 # Below this a bootstrap interval of skewed scores covers clearly less than it says.
 MIN_LATENTS = 20
@@ -56,13 +56,33 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95, resamples: int = 49
     spread = float(np.square(deviations).sum())
     if n < MIN_LATENTS or np.ptp(sample) <= 1e-12 * np.abs(sample).max():
         return None
-    means = np.sort(bootstrap_means(sample, resamples, seed))
+    means = bootstrap_means(sample, resamples, seed)
     # the jackknife's acceleration in closed form, as the influence of a value on a mean is its deviation
     acceleration = float((deviations**3).sum()) / (6 * spread**1.5)
-    bias = NORMAL.inv_cdf(_rank(means, float(sample.mean())))
-    tails = (_tail((1 - level) / 2, n), _tail((1 + level) / 2, n))
+    widening = float(np.sqrt(n / (n - 1)))
+    return bca(means, float(sample.mean()), acceleration, freedom=n - 1, widening=widening, level=level)
+
+
+def bca(
+    resampled: NDArray[np.float64],
+    estimate: float,
+    acceleration: float,
+    *,
+    freedom: float,
+    widening: float,
+    level: float = 0.95,
+) -> Interval:
+    """The BCa interval of an estimate from its values in resamples, `[resamples]`.
+
+    The normal quantiles of the tails are replaced by Student's t with `freedom` degrees, times `widening`.
+    """
+    from scipy.special import stdtrit
+
+    ordered = np.sort(resampled)
+    bias = NORMAL.inv_cdf(_rank(ordered, estimate))
+    tails = (widening * float(stdtrit(freedom, (1 + side * level) / 2)) for side in (-1, 1))
     low, high = (_corrected(tail, bias, acceleration) for tail in tails)
-    return Interval(float(np.quantile(means, low)), float(np.quantile(means, high)), level)
+    return Interval(float(np.quantile(ordered, low)), float(np.quantile(ordered, high)), level)
 
 
 def median_interval(values: ArrayLike, *, level: float = 0.95) -> Interval | None:
@@ -128,13 +148,6 @@ def _rank(means: NDArray[np.float64], mean: float) -> float:
     level = np.searchsorted(means, mean + tolerance, side="right")
     share = float(below + level) / (2 * len(means))
     return min(max(share, 0.5 / len(means)), 1 - 0.5 / len(means))
-
-
-def _tail(probability: float, n: int) -> float:
-    """The normal quantile, widened for the small sample."""
-    from scipy.special import stdtrit
-
-    return float(np.sqrt(n / (n - 1)) * stdtrit(n - 1, probability))
 
 
 def _corrected(tail: float, bias: float, acceleration: float) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from harness.analysis.spending import SpendingLine
 from harness.judges.sheet import Sheet
+from harness.runs.units import arm_label
 from harness.values import FailureStatus, Latent, Status
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "LatentReport",
     "Lift",
     "Outcome",
+    "PopulationLine",
     "Primary",
     "ReportData",
     "RoleLine",
@@ -53,9 +55,7 @@ class Arm:
     @property
     def label(self) -> str:
         """What a reader calls the arm."""
-        if self.control is None:
-            return str(self.explainer)
-        return self.control if self.explainer is None else f"{self.explainer} ({self.control})"
+        return arm_label(self.explainer, self.control)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +150,26 @@ class ScorerLine:
 
 @dataclass(frozen=True, slots=True)
 class Lift:
-    """An arm's mean paired difference over a control, with its 95 % interval where there is one."""
+    """An arm's mean difference over a control, with its 95 % interval where there is one.
+
+    It is paired by latent, but over a population of random latents.
+    """
 
     control: str
     difference: float
     interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PopulationLine:
+    """How often latents fire: the share of windows, as (median, lower quartile, upper quartile) over `latents` latents.
+
+    `control` is None for the chosen latents of the task's own coders, that the populations are matched to.
+    """
+
+    control: str | None
+    latents: int
+    rates: tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +178,8 @@ class SummaryRow:
 
     `mean` counts failures at chance and is what arms are ranked by; `scored` is the mean over the latents where all
     compared arms have a score; `worst` the one with every failure at the metric's lowest value. `interval` is the
-    95 % one of `mean`. `n` counts latents, `failed` those of them without a score.
+    95 % one of `mean`. `n` counts latents, `failed` those of them without a score. `permuted` is the exact null where
+    it was worked out: the mean with the truth permuted within each latent, and the middle 95 % of permutations.
     """
 
     arm: Arm
@@ -177,6 +193,7 @@ class SummaryRow:
     worst: float | None = None
     rung: str = "random"
     lifts: tuple[Lift, ...] = ()
+    permuted: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +345,8 @@ class LatentReport:
 class ReportData:
     """A whole report.
 
-    `arms` and `scorers` are in the order in which they are shown; `latents` in the run's own order.
+    `arms` and `scorers` are in the order in which they are shown; `latents` in the run's own order. `populations` are
+    empty where the task has none.
     """
 
     header: Header
@@ -338,3 +356,4 @@ class ReportData:
     comparisons: tuple[Comparison, ...]
     curves: tuple[Curve, ...]
     latents: tuple[LatentReport, ...]
+    populations: tuple[PopulationLine, ...] = ()

@@ -7,7 +7,7 @@ from harness.report.data import ReportData
 from harness.report.header import header
 from harness.report.latents import latents
 from harness.report.reading import Reading
-from harness.report.tables import comparisons, curves, summary_rows
+from harness.report.tables import comparisons, curves, populations, summary_rows
 
 __all__ = ["gather"]
 
@@ -27,4 +27,5 @@ def gather(run: Run) -> ReportData:
         comparisons=tuple(comparisons(reading)),
         curves=tuple(curves(reading)),
         latents=tuple(latents(reading)),
+        populations=tuple(populations(reading)),
     )

@@ -12,6 +12,7 @@ from harness.report.data import CoderLine, FailureCount, Header, JudgeLine, Prim
 from harness.report.reading import Reading, arm_of
 from harness.report.words import RUNG_NOTES
 from harness.runs.journal import Unit
+from harness.runs.units import written
 from harness.values import FailureStatus
 
 __all__ = ["header"]
@@ -108,10 +109,12 @@ def _judges(reading: Reading) -> Iterator[JudgeLine]:
 def _counts(reading: Reading) -> dict[str, int]:
     units = _units(reading)
     # a shuffled explanation is one that was written already
-    written = [unit for arm, _, unit in reading.explanations if arm.control is None and unit is not None]
+    own = [unit for arm, _, unit in reading.explanations if written(arm) and unit is not None]
+    random = sum(len(found) for name, found in reading.run.latents.items() if name in reading.run.populations)
     return {
-        "latents": sum(map(len, reading.run.latents.values())),
-        "explanations": sum(unit.status == "ok" for unit in written),
+        "latents": sum(map(len, reading.run.latents.values())) - random,
+        **({"random latents": random} if random else {}),
+        "explanations": sum(unit.status == "ok" for unit in own),
         "scores": sum(unit.status == "ok" for _, unit in units),
         "verdicts": sum(int(v.answered.sum()) for row in reading.distinct() if (v := row.verdicts) is not None),
     }

@@ -54,16 +54,17 @@ def latents(reading: Reading) -> Iterator[LatentReport]:
 
 def _latent(reading: Reading, latent: Latent, explained: list[ExplanationLine], rows: list[ScoreRow]) -> LatentReport:
     few = latent in reading.too_few
-    settings = next(coder for coder in reading.task.coder if coder.name == latent.coder)
+    of = reading.run.populations.get(latent.coder, {"of": latent.coder})["of"]
+    settings = next(coder for coder in reading.task.coder if coder.name == of)
     drawn = None if few else _draw(reading, latent)
     hookpoint, maximum, rate = settings.hookpoint or "", None, None
-    if reading.store is not None:
-        reader = reading.store.coder(latent.coder)
+    reader = reading.reader(latent.coder)
+    if reader is not None:
         window = reading.task.examples.window
         hookpoint, maximum = reader.hookpoint, float(reader.maximum[latent.index])
         # a latent that was drawn has its rate over where it was observed
-        if reading.store.manifest.frame.sampling == "all":
-            rate = float(reader.windows(window)[latent.index]) / max(1, reading.store.n_windows(window))
+        if reader.store.manifest.frame.sampling == "all":
+            rate = float(reader.windows(window)[latent.index]) / max(1, reader.store.n_windows(window))
             rate = rate if drawn is None else drawn.base_rate
     return LatentReport(
         latent,
@@ -79,9 +80,9 @@ def _latent(reading: Reading, latent: Latent, explained: list[ExplanationLine], 
 
 
 def _draw(reading: Reading, latent: Latent) -> LatentExamples | None:
-    if reading.store is None:
+    coder, least = reading.reader(latent.coder), reading.task.latents.min_examples
+    if coder is None:
         return None
-    coder, least = reading.store.coder(latent.coder), reading.task.latents.min_examples
     drawn = draw(coder, latent.index, reading.task.examples, reading.task.seed, min_examples=least)
     return drawn if isinstance(drawn, LatentExamples) else None
 

@@ -37,6 +37,11 @@ class _Board:
     controls: tuple[str, ...]
     axis: figures.Axis
 
+    @property
+    def nulls(self) -> bool:
+        """Whether there is an exact null to show."""
+        return any(row.permuted is not None for row in self.rows)
+
     def mark(self, row: SummaryRow) -> Markup:
         return figures.interval_mark(row, self.axis, self.scorer.chance)
 
@@ -105,6 +110,8 @@ def _environment() -> Environment:
         "rung": lambda rung: words.RUNG_NOTES.get(rung, ""),
         "cells": lambda sheet: list(cells(sheet)),
         "note": lambda arm: words.CONTROL_NOTES.get(arm.control or "", ""),
+        "control_note": lambda control: words.CONTROL_NOTES.get(control or "", "the task's own coders"),
+        "percent": lambda rate: f"{100 * rate:.2f} %",
     }
     return environment
 

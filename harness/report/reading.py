@@ -9,8 +9,8 @@ from harness.analysis.load import Run, ScoreRow
 from harness.errors import StoreError
 from harness.report.data import Arm, ScorerLine
 from harness.runs.journal import Unit
-from harness.runs.units import ExplanationArm
-from harness.store import Store
+from harness.runs.units import ExplanationArm, written
+from harness.store import CoderReader, Store
 from harness.task import Rung, Task
 from harness.values import Latent
 
@@ -25,6 +25,7 @@ class Reading:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self._populations: dict[str, CoderReader | None] = {}
 
     @cached_property
     def task(self) -> Task:
@@ -43,6 +44,17 @@ class Reading:
             return self.run.store()
         except StoreError:
             return None
+
+    def reader(self, coder: str) -> CoderReader | None:
+        """A coder's, or a population's, activations; None where their store is gone."""
+        if coder not in self.run.populations:
+            return None if self.store is None else self.store.coder(coder)
+        if coder not in self._populations:
+            try:
+                self._populations[coder] = self.run.store(coder).coder(coder)
+            except StoreError:
+                self._populations[coder] = None
+        return self._populations[coder]
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -80,7 +92,7 @@ class Reading:
         explained = {
             Latent(arm.coder, latent)
             for arm, latent, unit in self.explanations
-            if arm.control is None and unit is not None and unit.status == "too_few_examples"
+            if written(arm) and unit is not None and unit.status == "too_few_examples"
         }
         return explained | {Latent(r.arm.coder, r.latent) for r in self.rows if r.status == "too_few_examples"}
 

@@ -9,23 +9,37 @@ from typing import Any
 import numpy as np
 
 from harness import metrics
-from harness.report.data import Arm, Comparison, Curve, CurvePoint, Lift, ScorerLine, SummaryRow
+from harness.report.data import Arm, Comparison, Curve, CurvePoint, Lift, PopulationLine, ScorerLine, SummaryRow
 from harness.report.numbers import finite, is_number, pair
 from harness.report.reading import Reading, arm_of
 from harness.scorers.verdicts import Verdicts
 
-__all__ = ["comparisons", "curves", "summary_rows"]
+__all__ = ["comparisons", "curves", "populations", "summary_rows"]
 
 
 def summary_rows(reading: Reading) -> Iterator[SummaryRow]:
     """Arms by scorer and rung, the headline's first, with intervals and lifts."""
+    from harness.analysis.nulls import with_nulls
     from harness.analysis.tables import summary
 
     for rung in sorted(reading.task.examples.scored.rungs, key=lambda name: name != reading.rung):
         for scorer in _scored(reading, rung):
             table = summary(reading.frame, scorer.metric, scorer.name, rung, seed=reading.task.seed)
+            if rung == reading.rung:
+                table = with_nulls(reading.run, table, scorer.metric, reading.rows)
             for row in table.to_dict("records"):
                 yield _summary_row(row, scorer, rung)
+
+
+def populations(reading: Reading) -> Iterator[PopulationLine]:
+    """How often the chosen latents fire, and those of each population beside them; nothing where there is none."""
+    from harness.analysis.nulls import quartiles
+
+    controls = dict.fromkeys(place["control"] for place in reading.run.populations.values())
+    for control in (None, *controls):
+        rates = reading.run.window_rates(control)
+        if controls and (middle := quartiles(rates)) is not None:
+            yield PopulationLine(control, len(rates), middle)
 
 
 def comparisons(reading: Reading) -> Iterator[Comparison]:
@@ -79,7 +93,15 @@ def _summary_row(row: Mapping[Any, Any], scorer: ScorerLine, rung: str) -> Summa
         finite(row["worst"]),
         rung=rung,
         lifts=tuple(lifts),
+        permuted=_permuted(row),
     )
+
+
+def _permuted(row: Mapping[Any, Any]) -> tuple[float, float, float] | None:
+    if "permuted" not in row:
+        return None
+    middle, ends = finite(row["permuted"]), pair(row, "permuted_low", "permuted_high")
+    return None if middle is None or ends is None else (middle, *ends)
 
 
 def _comparison(row: Mapping[Any, Any], scorer: ScorerLine, margin: float) -> Comparison:

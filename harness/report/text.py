@@ -18,6 +18,7 @@ STATUS_WORDS = {
     "over_budget": "over budget",
     "too_few_examples": "too few examples",
     "no_partner": "no partner latent to shuffle with",
+    "no_rule": "the lexical baseline found no rule",
 }
 
 _SYMBOLS = {"\n": "↵", "\t": "⇥", "\x7f": "␡"}

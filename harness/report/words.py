@@ -14,6 +14,8 @@ CONTROL_NOTES = {
     "generic": "one sentence for every latent",
     "none": "the explanation withheld",
     "lexical": "the lexical baseline, no LLM",
+    "random-direction": "random directions of the same firing rates, latents of their own",
+    "random-coder": "a random autoencoder's latents of like firing rates, latents of their own",
 }
 
 # where the windows come from that do not activate the latent

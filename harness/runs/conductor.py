@@ -134,15 +134,17 @@ class Conductor:
         drawn = examples()
         if isinstance(drawn, Failure):
             return explanation_unit(key, arm, latent, drawn)
-        assert arm.explainer is not None
         seed = explain_seed(self.task.seed, latent)
         with on_behalf(Purpose("explain", arm.digest, latent.index)):
             try:
-                explained = await self.plan.explainers[arm.explainer].explain(drawn, seed)
+                explained = await self.plan.explainer(arm).explain(drawn, seed)
             except OverBudget as error:
                 self._note(error)
                 return explanation_unit(key, arm, latent, Failure("over_budget", error.message))
-        unit = explanation_unit(key, arm, latent, explained.explanation, explained.replies, explained.usage)
+        answer = explained.explanation
+        if arm.control == "lexical" and isinstance(answer, Explanation) and answer.rule is None:
+            answer = Failure("no_rule", f"the lexical baseline found no rule: {answer.text}")
+        unit = explanation_unit(key, arm, latent, answer, explained.replies, explained.usage)
         return replace(unit, result={**unit.result, "examples": dict(drawn.counts)})
 
     async def _shuffle(self, arm: ExplanationArm, latent: Latent, key: str) -> Unit:

@@ -20,7 +20,7 @@ __all__ = ["JOURNAL", "REPORT", "changes", "freeze", "held"]
 JOURNAL = "journal.sqlite"
 REPORT = Path("report") / "index.html"
 # parts of the record that stand in the frozen task file: what the names in it stood for when it ran
-_FROZEN = ("versions", "store", "explainers", "scorers")
+_FROZEN = ("versions", "store", "populations", "explainers", "scorers")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from harness.examples.rungs import prepare
 from harness.examples.semantic import build_index
 from harness.runs.progress import Progress
 from harness.runs.units import naming
-from harness.store import Store
+from harness.store import CoderReader
 from harness.task import Task
 
 __all__ = ["build_indexes", "check_embedder"]
@@ -29,7 +29,11 @@ def check_embedder(task: Task, models: Models) -> None:
 
 
 async def build_indexes(
-    task: Task, store: Store, latents: Mapping[str, Sequence[int]], models: Models, progress: Progress
+    task: Task,
+    coders: Mapping[str, CoderReader],
+    latents: Mapping[str, Sequence[int]],
+    models: Models,
+    progress: Progress,
 ) -> None:
     """Build what is missing; minutes for thousands of latents of a wide coder, or for twenty thousand embeddings.
 
@@ -39,11 +43,12 @@ async def build_indexes(
     """
     scored = task.examples.scored
     for name, indexes in latents.items():
-        await anyio.to_thread.run_sync(prepare, store.coder(name), indexes, scored.rungs)
+        await anyio.to_thread.run_sync(prepare, coders[name], indexes, scored.rungs)
     if "semantic" in scored.rungs and scored.embedder is not None:
         embed = models.embedder(scored.embedder).embed
-        tell = _Telling(progress)
-        await build_index(store, task.examples, task.seed, models.identity(scored.embedder), embed, tell)
+        for store in {coders[name].store.id: coders[name].store for name in latents}.values():
+            tell = _Telling(progress)
+            await build_index(store, task.examples, task.seed, models.identity(scored.embedder), embed, tell)
 
 
 class _Telling:

@@ -15,7 +15,7 @@ from harness.examples.marks import THRESHOLD, mark
 from harness.examples.rungs import HARD, RUNGS
 from harness.examples.table import rows, table
 from harness.overrides import override
-from harness.runs.running import store_folder
+from harness.runs.collecting import store_folder
 from harness.runs.units import naming, score_seed
 from harness.store import Store
 from harness.store.summary import find_latent

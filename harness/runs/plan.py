@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -16,20 +16,21 @@ from harness.clients.models import Models
 from harness.clients.prices import Price, price_of
 from harness.clients.protocol import Client
 from harness.errors import StoreError
+from harness.runs.collecting import is_collected, store_folder
 from harness.runs.directory import JOURNAL
 from harness.runs.extrapolate import DRAWS, Coming, Common, Draws, Flow, common, draw, extent
 from harness.runs.forecast import Cost, Forecast, Line, Range
 from harness.runs.journal import Journal, StoredAttempt
+from harness.runs.populations import Population, open_populations
 from harness.runs.probing import check_wants, probe
 from harness.runs.progress import Progress, Silent
 from harness.runs.rehearsal import Asked, Book, Written, rehearse, rehearsing, unfinished, unread
-from harness.runs.running import check, close, default_directory, open_store, ready, store_folder
+from harness.runs.running import check, close, default_directory, open_store, ready
 from harness.runs.selection import choose
 from harness.runs.stop import Stop
 from harness.runs.tally import ARM, Key, Tally, key_of, tally
-from harness.runs.units import Plan, naming
+from harness.runs.units import Plan, arm_label, naming, written
 from harness.store import Store
-from harness.store.format import read_manifest
 from harness.task import LimitSettings, Task, load_task
 from harness.values import Latent, seed_of
 
@@ -91,8 +92,11 @@ async def aplan(
 
     with keyless(), _journal(directory / JOURNAL) as journal:
         await check(task)
-        store = await _store(task, progress or Silent(), collect=collect)
-        planning = _Planning(task, store, journal, limit)
+        progress = progress or Silent()
+        store = await _store(task, progress, collect=collect)
+        latents = {coder.name: choose(task, store.coder(coder.name), limit) for coder in task.coder}
+        populations = await open_populations(task, store, latents, progress, Stop(), collect=collect)
+        planning = _Planning(task, store, latents, populations or (), journal)
         try:
             await planning.rehearse(sample)
         finally:
@@ -104,7 +108,7 @@ async def _store(task: Task, progress: Progress, *, collect: bool) -> Store:
     if task.store is None and not collect:
         with naming(task.source):
             folder = store_folder(task)
-        if not (folder / "manifest.json").is_file() or not read_manifest(folder).finished:
+        if not is_collected(folder):
             raise StoreError(
                 f"{task.source}: there are no activations yet to render prompts from; give --collect to collect them "
                 "now (no model is asked), or run the task with --limit 5 first"
@@ -129,15 +133,23 @@ def _journal(path: Path) -> Iterator[Journal | None]:
 class _Planning:
     """The rehearsal of one task, and what it comes to."""
 
-    def __init__(self, task: Task, store: Store, journal: Journal | None, limit: int | None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        store: Store,
+        latents: Mapping[str, list[int]],
+        populations: Sequence[Population],
+        journal: Journal | None,
+    ) -> None:
         self._task = task
         self._journal = journal
         self._prices: dict[str, Price | None] = {}
-        self._coders = {coder.name: store.coder(coder.name) for coder in task.coder}
-        self._latents = {name: choose(task, coder, limit) for name, coder in self._coders.items()}
+        self._coders = {name: store.coder(name) for name in latents}
+        self._coders |= {one.reader.name: one.reader for one in populations}
+        self._latents = {**latents, **{one.reader.name: list(one.latents) for one in populations}}
         self._book = Book(_nothing if journal is None else journal.get)
         self.models = Models(task.model, self._wrap)
-        self._plan = ready(task, self.models, store)
+        self._plan = ready(task, self.models, store, populations)
         unread(self._plan)
         if journal is not None:
             self._book.written.update(_written(self._plan, journal))
@@ -235,8 +247,9 @@ def _arms(plan: Plan, *, several: bool) -> dict[str, tuple[str, str]]:
     """Stage and words of every arm that asks models, by the beginning of its digest, and of the probe."""
     named = {"probe": ("probe", "")}
     for arm in plan.explanation_arms:
-        if arm.explainer is not None and arm.control is None:
-            named[arm.digest[:ARM]] = "explain", arm.explainer + (f" on {arm.coder}" if several else "")
+        if written(arm):
+            who = arm.explainer or arm_label(None, arm.control)
+            named[arm.digest[:ARM]] = "explain", who + (f" on {arm.coder}" if several else "")
     for arm in plan.score_arms:
         named[arm.digest[:ARM]] = "score", f"{arm.scorer} ({arm.rung})" + (f" on {arm.coder}" if several else "")
     return named
@@ -246,7 +259,7 @@ def _written(plan: Plan, journal: Journal) -> dict[str, Written]:
     """What is known of each arm's explanations."""
     found = {}
     for arm in plan.explanation_arms:
-        if arm.explainer is None or arm.control is not None:
+        if not written(arm):
             continue
         units = [unit for unit in islice(journal.units(arm.digest), _UNITS) if unit.status != "too_few_examples"]
         texts = tuple(unit.result["text"] for unit in units if unit.status == "ok")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,26 +15,24 @@ import anyio
 from harness.clients import Client, Limits, RunBudget, assemble, price_of
 from harness.clients.models import Models
 from harness.errors import StoreError, TaskError
+from harness.runs.collecting import collected
 from harness.runs.conductor import Conductor
 from harness.runs.directory import JOURNAL, freeze, held
 from harness.runs.indexing import build_indexes, check_embedder
 from harness.runs.journal import Journal
+from harness.runs.populations import Population, open_populations
 from harness.runs.probing import check_wants, learn_wants
 from harness.runs.progress import Progress, Silent
 from harness.runs.selection import check_sampling, choose
 from harness.runs.stop import Stop
 from harness.runs.units import CONSTANT, Plan, make_plan, naming
 from harness.runs.watching import watched
-from harness.store import Store
-from harness.subject.collect import collect, read_figures, store_config
-from harness.subject.worker import Caller, worker
+from harness.store import CoderReader, Store
+from harness.subject.collect import read_figures
 from harness.task import Task
 from harness.values import Status
 
-__all__ = ["Outcome", "check", "close", "conduct", "default_directory", "open_store", "probed", "ready", "store_folder"]
-
-# where collected stores lie, under the working directory; runs of equal settings share one
-_STORES = Path("stores")
+__all__ = ["Outcome", "check", "close", "conduct", "default_directory", "open_store", "probed", "ready"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +96,20 @@ async def conduct(
 
         models = Models(task.model, wrap)
         stack.push_async_callback(close, models)
-        plan = ready(task, models, store)
-        stack.push_async_callback(plan.aclose)
-        await probed(plan, models, task, progress)
         coders = {coder.name: store.coder(coder.name) for coder in task.coder}
         latents = {name: choose(task, coder, limit) for name, coder in coders.items()}
-        await build_indexes(task, store, latents, models, progress)
+        populations = await open_populations(task, store, latents, progress, stop)
+        if populations is None:
+            return Outcome(directory, {}, interrupted=True)
+        plan = ready(task, models, store, populations)
+        stack.push_async_callback(plan.aclose)
+        await probed(plan, models, task, progress)
+        for one in populations:
+            coders[one.reader.name], latents[one.reader.name] = one.reader, list(one.latents)
+        await build_indexes(task, coders, latents, models, progress)
         conductor = Conductor(task, plan, journal, coders, latents, progress, stop, retry_failed)
-        record, changed = freeze(directory, journal, _record(task, store, plan, models, latents))
+        described = _record(task, store, plan, models, latents) | _of_populations(task, coders, latents, populations)
+        record, changed = freeze(directory, journal, described)
         for line in changed:
             progress.note(f"changed since the last run here: {line}")
         await journal.begin(record, _descriptions(plan))
@@ -134,16 +138,17 @@ async def check(task: Task) -> None:
         await models.aclose()
 
 
-def ready(task: Task, models: Models, store: Store) -> Plan:
-    """The task's plan on a store, which has to be of the subject that texts are read by.
+def ready(task: Task, models: Models, store: Store, populations: Sequence[Population] = ()) -> Plan:
+    """The task's plan on a store and its populations, which have to be of the subject that texts are read by.
 
     Raises:
-        UserError: as `make_plan`, or the store is another subject's.
+        UserError: as `make_plan`, or a store is another subject's.
     """
-    plan = make_plan(task, models, store.id)
+    plan = make_plan(task, models, store.id, [one.place for one in populations])
     if plan.subject is not None:
         with naming(f"{task.source}: subject"):
-            plan.subject.check(store)
+            for found in (store, *(one.reader.store for one in populations)):
+                plan.subject.check(found)
     return plan
 
 
@@ -179,29 +184,7 @@ async def open_store(task: Task, progress: Progress, stop: Stop) -> Store | None
     """The store that the task names, or that fits it, collected if need be; None if that was stopped."""
     if task.store is not None:
         return _named_store(task)
-    subject = task.subject
-    assert subject is not None
-
-    def work(caller: Caller) -> Store:
-        def tell(done: int, total: int) -> None:
-            caller.check()
-            if stop.wished:
-                raise _StoppedCollecting
-            progress.collecting(done, total)
-
-        return collect(subject, task.coder, store_folder(task), tell, task.base)
-
-    try:
-        with naming(task.source):
-            return await worker(subject.device).call(work)
-    except _StoppedCollecting:
-        return None
-
-
-def store_folder(task: Task) -> Path:
-    """Where the store lies, or will lie, that fits a task with a subject."""
-    assert task.subject is not None
-    return _STORES / store_config(task.subject, task.coder, task.base)[:16]
+    return await collected(task, task.coder, progress, stop)
 
 
 def _named_store(task: Task) -> Store:
@@ -220,10 +203,6 @@ def _named_store(task: Task) -> Store:
             raise StoreError(f"{task.source}: coder.{coder.name}: the store {path} has no such coder; it has: {known}")
     check_sampling(task, store)
     return store
-
-
-class _StoppedCollecting(BaseException):
-    """The wish to stop, carried out of the thread that collects."""
 
 
 def _record(task: Task, store: Store, plan: Plan, models: Models, latents: Mapping[str, list[int]]) -> dict[str, Any]:
@@ -258,6 +237,33 @@ def _ranking(task: Task, plan: Plan) -> dict[str, Any]:
     given = task.ranking
     metric = given.metric or plan.scorers[given.scorer].metric
     return given.model_copy(update={"metric": metric}).model_dump(mode="json")
+
+
+def _of_populations(
+    task: Task,
+    coders: Mapping[str, CoderReader],
+    latents: Mapping[str, list[int]],
+    populations: Sequence[Population],
+) -> dict[str, Any]:
+    """What the populations are, and in which share of windows each latent of theirs and of their coders fires."""
+    if not populations:
+        return {}
+    window = task.examples.window
+    rates = {
+        name: (coder.windows(window)[latents[name]] / max(1, coder.store.n_windows(window))).tolist()
+        for name, coder in coders.items()
+    }
+    described = {
+        one.reader.name: {
+            "of": one.of,
+            "control": one.control,
+            "revision": one.reader.revision,
+            "matched": list(one.matched),
+            "store": {"id": one.reader.store.id, "path": str(one.reader.store.path.resolve())},
+        }
+        for one in populations
+    }
+    return {"populations": described, "window_rates": rates}
 
 
 def _descriptions(plan: Plan) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.errors import TaskError
 from harness.examples.rungs import HARD, RUNGS
@@ -11,7 +12,7 @@ from harness.runs.units import latent_order
 from harness.store import CoderReader, Store
 from harness.task import ScoredSettings, Task
 
-__all__ = ["check_sampling", "choose"]
+__all__ = ["check_sampling", "choose", "eligible"]
 
 
 def check_sampling(task: Task, store: Store) -> None:
@@ -72,16 +73,22 @@ def choose(task: Task, coder: CoderReader, limit: int | None = None) -> list[int
     else:
         counts = coder.windows(task.examples.window)
         selected = coder.store.manifest.frame.sampling == "selected"
-        most = task.latents.max_rate * coder.store.n_windows(task.examples.window)
-        eligible = (counts >= task.latents.min_examples) & (counts <= most)
-        if not eligible.any():
+        fit = eligible(task, coder)
+        if not fit.any():
             raise TaskError(
                 f"{task.source}: latents: no latent of coder {coder.name} is eligible: none has at least "
                 f"{task.latents.min_examples} activating windows (most: {int(counts.max(initial=0))}); "
                 + ("lower latents.min_examples" if selected else "lower latents.min_examples or read more tokens")
             )
-        chosen = order[eligible[order]][: task.latents.sample].tolist()
+        chosen = order[fit[order]][: task.latents.sample].tolist()
     return chosen if limit is None else chosen[:limit]
+
+
+def eligible(task: Task, coder: CoderReader) -> NDArray[np.bool_]:
+    """Which of a coder's latents fire in enough windows and not in too many, `[latents]`."""
+    counts = coder.windows(task.examples.window)
+    most = task.latents.max_rate * coder.store.n_windows(task.examples.window)
+    return (counts >= task.latents.min_examples) & (counts <= most)
 
 
 def _named(task: Task, coder: CoderReader, order: list[int]) -> list[int]:

@@ -95,7 +95,7 @@ async def attempt(
         plan = ready(task, models, store)
         stack.push_async_callback(plan.aclose)
         await probed(plan, models, task, progress)
-        await build_indexes(task, store, {name: [latent]}, models, progress)
+        await build_indexes(task, {name: reader}, {name: [latent]}, models, progress)
         examples = draw(reader, latent, task.examples, task.seed, min_examples=task.latents.min_examples)
         if isinstance(examples, Failure):
             return examples, []

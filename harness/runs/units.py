@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,9 @@ from harness.clients.wants import Want
 from harness.errors import TaskError, UserError
 from harness.examples.rungs import HARD
 from harness.explainers.base import Explainer
+from harness.explainers.contexts import Contexts
 from harness.scorers.base import Scorer
-from harness.task import ExplainerSettings, Rung, ScorerSettings, Task
+from harness.task import CoderSettings, Control, ExplainerSettings, Rung, ScorerSettings, Task
 from harness.validation import validated
 from harness.values import Explanation, Latent, digest, seed_of
 
@@ -30,7 +31,9 @@ __all__ = [
     "NO_EXPLANATION",
     "ExplanationArm",
     "Plan",
+    "PopulationPlace",
     "ScoreArm",
+    "arm_label",
     "constant",
     "explain_seed",
     "explanation_key",
@@ -41,6 +44,7 @@ __all__ = [
     "score_key",
     "score_seed",
     "shuffled_key",
+    "written",
 ]
 
 # raised when the same task would give other results than before
@@ -50,17 +54,32 @@ _VERSION = 3
 NO_EXPLANATION = "latent"
 # controls whose words are the same for every latent
 CONSTANT = ("none", "generic", NO_EXPLANATION)
+# who writes the explanations of the control `lexical`
+_BASELINE = {"model": "lexical/rules"}
 GENERIC = Explanation("Various unrelated words and phrases in ordinary text.")
 
 
 @dataclass(frozen=True, slots=True)
 class ExplanationArm:
-    """One explainer or control on one coder; `explainer` is None for controls that need no explainer."""
+    """One explainer or control on one coder; `explainer` is None for controls that need no explainer.
+
+    On a population of random latents (`coder` is its name) the control is the population's.
+    """
 
     explainer: str | None
     control: str | None
     coder: str
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class PopulationPlace:
+    """A population of random latents: its `name` as a coder, its control, the store that holds it and the coder."""
+
+    name: str
+    control: Control
+    store_id: str
+    coder: CoderSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +104,8 @@ class ScoreArm:
 class Plan:
     """The explainers and scorers of a task, checked and ready, with their arms.
 
-    `subject` reads texts for the scorers that need it, None where none does; who made the plan closes it.
+    `subject` reads texts for the scorers that need it, None where none does; who made the plan closes it. `baseline`
+    writes the explanations of the control `lexical`.
     """
 
     explainers: Mapping[str, Explainer]
@@ -93,11 +113,18 @@ class Plan:
     explanation_arms: tuple[ExplanationArm, ...]
     score_arms: tuple[ScoreArm, ...]
     subject: SubjectTexts | None = None
+    baseline: Explainer | None = None
 
     async def aclose(self) -> None:
         """Free the subject, if it was loaded."""
         if self.subject is not None:
             await self.subject.aclose()
+
+    def explainer(self, arm: ExplanationArm) -> Explainer:
+        """Who writes the explanations of an arm that has its own (see `written`)."""
+        found = self.baseline if arm.explainer is None else self.explainers[arm.explainer]
+        assert found is not None
+        return found
 
     @property
     def wants(self) -> tuple[Want, ...]:
@@ -118,10 +145,10 @@ class Plan:
         return tuple(score for score in self.score_arms if judges(score, arm))
 
 
-def make_plan(task: Task, models: Models, store_id: str) -> Plan:
+def make_plan(task: Task, models: Models, store_id: str, populations: Sequence[PopulationPlace] = ()) -> Plan:
     """Check every kind's settings, connect the models and load the prompts; no network, no spending.
 
-    `store_id` may be empty to check a task before there is a store.
+    `store_id` may be empty to check a task before there is a store, and `populations` left out.
 
     Raises:
         UserError: a kind, setting, model, prompt or key is wrong.
@@ -129,14 +156,19 @@ def make_plan(task: Task, models: Models, store_id: str) -> Plan:
     explainers = {s.name: _explainer(s, models, task) for s in task.explainer}
     scorers = {s.name: _scorer(s, models, task) for s in task.scorer}
     _check_rungs(task, scorers)
-    subject = _subject(task, scorers)
+    subject = _subject(task, scorers, populations)
     coders = [coder.name for coder in task.coder]
-    scoring = [arm for coder in coders for arm in _scoring(task, scorers, models, store_id, coder, subject)]
-    explaining = [arm for coder in coders for arm in _explaining(task, explainers, store_id, coder)]
+    baseline = Contexts(Contexts.Settings(**_BASELINE), models, task.base) if "lexical" in task.controls else None
+    places = [*((coder, store_id) for coder in coders), *((one.name, one.store_id) for one in populations)]
+    scoring = [arm for coder, store in places for arm in _scoring(task, scorers, models, store, coder, subject)]
+    explaining = [arm for coder in coders for arm in _explaining(task, explainers, baseline, store_id, coder)]
+    for one in populations:
+        digests = {name: _own(task, explainer, one.store_id, one.name) for name, explainer in explainers.items()}
+        explaining += [ExplanationArm(name, one.control, one.name, own) for name, own in digests.items()]
     if any(arm.blind for arm in scoring):
         beside = digest([_VERSION, NO_EXPLANATION])
-        explaining += [ExplanationArm(None, NO_EXPLANATION, coder, beside) for coder in coders]
-    return Plan(explainers, scorers, tuple(explaining), tuple(scoring), subject)
+        explaining += [ExplanationArm(None, NO_EXPLANATION, coder, beside) for coder, _ in places]
+    return Plan(explainers, scorers, tuple(explaining), tuple(scoring), subject, baseline)
 
 
 def latent_order(seed: int, coder: str, n_latents: int) -> NDArray[np.int64]:
@@ -180,6 +212,21 @@ def constant(control: str | None) -> Explanation | None:
     return GENERIC if control == "generic" else None
 
 
+def written(arm: ExplanationArm) -> bool:
+    """Whether an arm's explanations are written for its own latents: neither constant nor another latent's."""
+    return arm.control not in (*CONSTANT, "shuffled")
+
+
+def arm_label(explainer: str | None, control: str | None) -> str:
+    """What a reader calls an arm: `mini`, `mini (shuffled)`, `none` or `lexical baseline`."""
+    if control is None:
+        return str(explainer)
+    if explainer in (None, control):
+        # an explainer is often called lexical, too
+        return "lexical baseline" if control == "lexical" else control
+    return f"{explainer} ({control})"
+
+
 def judges(score: ScoreArm, arm: ExplanationArm) -> bool:
     """Whether a scorer's arm judges an explainer or control: blind ones stand beside no explanation at all."""
     return score.coder == arm.coder and score.blind == (arm.control == NO_EXPLANATION)
@@ -197,7 +244,9 @@ def _scorer(settings: ScorerSettings, models: Models, task: Task) -> Scorer:
         return kind(validated(kind.Settings, settings.options, where), models, task.base)
 
 
-def _subject(task: Task, scorers: Mapping[str, Scorer]) -> SubjectTexts | None:
+def _subject(
+    task: Task, scorers: Mapping[str, Scorer], populations: Sequence[PopulationPlace]
+) -> SubjectTexts | None:
     """Who reads texts, bound to the scorers that need it; nothing is loaded yet."""
     needing = {name: scorer for name, scorer in scorers.items() if scorer.needs_subject}
     if not needing:
@@ -214,7 +263,7 @@ def _subject(task: Task, scorers: Mapping[str, Scorer]) -> SubjectTexts | None:
     from harness.subject.texts import SubjectTexts
 
     with naming(task.source):
-        subject = SubjectTexts(task.subject, task.coder, task.base)
+        subject = SubjectTexts(task.subject, (*task.coder, *(one.coder for one in populations)), task.base)
     for scorer in needing.values():
         scorer.bind(subject)
     return subject
@@ -239,21 +288,30 @@ def _drawing(task: Task, part: str) -> dict[str, Any]:
     return made if examples["peak"] is None else made | {"peak": examples["peak"]}
 
 
-def _explaining(task: Task, explainers: Mapping[str, Explainer], store_id: str, coder: str) -> list[ExplanationArm]:
+def _explaining(
+    task: Task, explainers: Mapping[str, Explainer], baseline: Explainer | None, store_id: str, coder: str
+) -> list[ExplanationArm]:
     arms = []
     for name, explainer in explainers.items():
-        parts = [_VERSION, "explanation", dict(explainer.identity), _drawing(task, "shown"), store_id, coder]
-        # scored windows decide which shown ones are dropped as near copies
-        own = digest([*parts, _drawing(task, "scored"), task.latents.min_examples])
+        own = _own(task, explainer, store_id, coder)
         arms.append(ExplanationArm(name, None, coder, own))
         if "shuffled" in task.controls:
             arms.append(ExplanationArm(name, "shuffled", coder, digest([_VERSION, "shuffled", own])))
-    arms += [
-        ExplanationArm(None, control, coder, digest([_VERSION, control]))
-        for control in task.controls
-        if control != "shuffled"
-    ]
+    for control in task.controls:
+        if control in CONSTANT:
+            arms.append(ExplanationArm(None, control, coder, digest([_VERSION, control])))
+        elif control == "lexical" and baseline is not None:
+            # not the digest of an equal explainer: there an explanation without a rule is none that failed
+            own = digest([_VERSION, control, _own(task, baseline, store_id, coder)])
+            arms.append(ExplanationArm(None, control, coder, own))
     return arms
+
+
+def _own(task: Task, explainer: Explainer, store_id: str, coder: str) -> str:
+    """The digest of an explainer's own arm on a coder."""
+    parts = [_VERSION, "explanation", dict(explainer.identity), _drawing(task, "shown"), store_id, coder]
+    # scored windows decide which shown ones are dropped as near copies
+    return digest([*parts, _drawing(task, "scored"), task.latents.min_examples])
 
 
 def _decides(task: Task, rung: Rung, models: Models) -> list[Any]:

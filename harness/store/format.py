@@ -32,7 +32,8 @@ __all__ = [
 
 FORMAT = "sae-acts"
 VERSION = 1
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# a tilde parts a coder's name from the control that was made for it
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*")
 _DERIVED = re.compile(r"/(statistics|rows)/[^/]+$|/csc/checksums\.npy$")
 
 
@@ -84,7 +85,7 @@ class CoderManifest(BaseModel):
     @classmethod
     def _fits_a_folder(cls, name: str) -> str:
         if not _NAME.fullmatch(name):
-            raise ValueError(f'a coder\'s name names a folder: "{name}" may hold letters, digits and . _ - only')
+            raise ValueError(f'a coder\'s name names a folder: "{name}" may hold letters, digits and . _ - ~ only')
         return name
 
 

@@ -59,15 +59,20 @@ class Reading:
         point, coder = {name: self.hookpoints[name]}, {name: self.coders[name]}
         return Reading(self.traced, point, coder, self._threads, masked=True)
 
-    def calibrate(self, batches: Callable[[], Iterable[Batch]], tokens: int) -> None:
-        """Calibrate the coders that need it on the first `tokens` tokens of documents, as `figures` does."""
+    def calibrate(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Calibrate the coders that need it on as many of the first tokens as each wants, as `figures` does."""
         chosen = {name: coder for name, coder in self.coders.items() if isinstance(coder, CalibratedCoder)}
         if not chosen:
             return
         points = {self.hookpoints[name] for name in chosen}
-        seen = list(self._first(batches, tokens, points, dict))
-        for name, coder in chosen.items():
-            coder.calibrate(torch.cat([found[self.hookpoints[name]] for found in seen]))
+        left = {name: coder.calibration for name, coder in chosen.items()}
+        for found in self._first(batches, max(left.values()), points, dict):
+            for name, coder in chosen.items():
+                part = found[self.hookpoints[name]][: left[name]]
+                left[name] -= len(part)
+                coder.see(part)
+        for coder in chosen.values():
+            coder.settle()
 
     def rows(self, tokens: NDArray[np.uint32], documents: NDArray[np.int32], first: int = 0) -> dict[str, Rows]:
         """What fires at each position of `[batch, seq]`, by coder; nothing at positions of no document.
@@ -94,10 +99,10 @@ class Reading:
     def figures(self, batches: Callable[[], Iterable[Batch]], tokens: int) -> dict[str, CoderFigures]:
         """Each coder's figures on the first `tokens` tokens of documents, or all if there are fewer.
 
-        Coders that have to see activations before they encode are calibrated on the same tokens first. `batches`
-        starts from the corpus's beginning each time.
+        Coders that have to see activations before they encode are calibrated first, on as many tokens as they want.
+        `batches` starts from the corpus's beginning each time.
         """
-        self.calibrate(batches, tokens)
+        self.calibrate(batches)
         sums = {name: FigureSums(coder.info.d_out or coder.info.d_in or 0) for name, coder in self.coders.items()}
         points = [*self.hookpoints.values(), *(self._target(name) for name in self.coders)]
 

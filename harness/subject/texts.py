@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harness.errors import StoreError, SubjectError
 from harness.store import Rows, Store, Vocabulary
 from harness.subject.coders.protocol import LatentCoder, TokenCoder
-from harness.subject.collect import FIGURE_TOKENS, GC_BATCHES
+from harness.subject.collect import GC_BATCHES
 from harness.subject.plan import CollectionPlan
 from harness.subject.worker import Caller, worker
 from harness.task import CoderSettings, SubjectSettings
@@ -61,7 +61,7 @@ class SubjectTexts:
         }
 
     def check(self, store: Store) -> None:
-        """Refuse a store of other coders, or of another model, than texts would be read with.
+        """Refuse a store of another model than texts would be read with, or with coders of these names that are others.
 
         Raises:
             StoreError: its latents are not those of this subject's coders.
@@ -73,7 +73,8 @@ class SubjectTexts:
                 f"is {read.model} ({(read.model_revision or '')[:12]}): texts would be read by another model"
             )
         there = {coder.name: coder for coder in store.manifest.coders}
-        for coder in self._plan.manifest.coders:
+        # a population of random latents has a store of its own
+        for coder in (coder for coder in self._plan.manifest.coders if coder.name in there):
             kept = there[coder.name]
             same = kept.revision is None or kept.revision == coder.revision
             if kept.n_latents != coder.n_latents or not same:
@@ -124,7 +125,7 @@ class _Loaded:
     def of(cls, plan: CollectionPlan, base: Path) -> _Loaded:
         coders, reading = plan.load(base)
         if reading is not None:
-            reading.calibrate(plan.batches, FIGURE_TOKENS)
+            reading.calibrate(plan.batches)
         return cls(plan, coders, reading, Vocabulary.from_tokenizer(plan.tokenizer.backend))
 
     def read(self, latent: Latent, texts: Sequence[str], check: Callable[[], None]) -> list[ReadText]:

@@ -167,10 +167,15 @@ class Calibrated(Small):
 
     def __init__(self) -> None:
         super().__init__(10_000)
+        self.parts: list[torch.Tensor] = []
         self.seen: torch.Tensor | None = None
+        self.calibration = 130
 
-    def calibrate(self, activations: torch.Tensor) -> None:
-        self.seen = activations
+    def see(self, activations: torch.Tensor) -> None:
+        self.parts.append(activations)
+
+    def settle(self) -> None:
+        self.seen = torch.cat(self.parts)
 
     def encode(self, activations: torch.Tensor) -> Rows:
         assert self.seen is not None
@@ -184,7 +189,7 @@ def test_a_coder_is_calibrated_on_the_first_tokens_before_it_encodes(traced: Tra
     assert coder.seen is not None
     held = traced.collect(torch.from_numpy(batch[0].astype(np.int64)), [POINT])[POINT]
     flat = held[torch.from_numpy(batch[1] >= 0)]
-    assert torch.equal(coder.seen, torch.cat([flat, flat])[:100])
+    assert torch.equal(coder.seen, torch.cat([flat, flat])[:130])
     assert figures.tokens == 100
 
 

@@ -109,8 +109,17 @@ class ActivationCoder(Protocol):
 class CalibratedCoder(Protocol):
     """An activation coder that has to see activations of the run before it can encode; the same ones each time."""
 
-    def calibrate(self, activations: torch.Tensor) -> None:
-        """Set what depends on the activations `[n, d]`, the first tokens of the corpus; called before `encode`."""
+    @property
+    def calibration(self) -> int:
+        """How many of the corpus's first tokens it wants to see; there may be fewer."""
+        ...
+
+    def see(self, activations: torch.Tensor) -> None:
+        """Look at the next activations `[n, d]`, from the corpus's beginning on."""
+        ...
+
+    def settle(self) -> None:
+        """Set what depends on the activations seen; called before `encode`."""
         ...
 
 

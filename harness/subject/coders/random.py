@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RandomDirections", "RandomSAE"]
 
+# raised when the same settings give other thresholds
+_VERSION = 2
+
 
 class RandomSAE:
     """The coder kind `random-sae`: `latents` directions drawn from the unit sphere, the `k` strongest fire.
@@ -66,7 +69,8 @@ class RandomDirections:
     """The coder kind `random-directions`: `latents` directions, each firing on a share `rate` of tokens.
 
     A list of rates, such as those of the latents that are compared with, is gone through again and again. A
-    direction's threshold is set on the first tokens of the corpus; its value is how far the projection is above it.
+    direction's threshold is set on the first tokens of the corpus, the more the rarer it fires; its value is how far
+    the projection is above it.
     """
 
     reads: ClassVar[str] = "activations"
@@ -81,7 +85,7 @@ class RandomDirections:
         """
         refuse_options(settings, "path", "target", "k", "absolute", "center_writing_weights")
         # thresholds follow from these, the subject and the corpus, which the store's manifest holds
-        return _info(settings, ["random-directions", *_rates(settings)])
+        return _info(settings, ["random-directions", _VERSION, *_rates(settings)])
 
     @classmethod
     def load(

@@ -105,7 +105,8 @@ def test_random_directions_fire_at_their_rate(rate: float) -> None:
     made = coder("random-directions", latents=50, rate=rate, seed=1)
     assert isinstance(made, CalibratedCoder)
     x = activations(1000)
-    made.calibrate(x)
+    made.see(x)
+    made.settle()
     found = dense(made.encode(x), 50)
     assert ((found > 0).sum(0) == round(rate * 1000)).all()
     projections = x.numpy() @ unit_directions(50, D, 1).numpy().T
@@ -119,21 +120,39 @@ def test_random_directions_fire_at_their_rate(rate: float) -> None:
             atol=1e-5,
         )
     again = coder("random-directions", latents=50, rate=rate, seed=1)
-    again.calibrate(x)
+    again.see(x[:400])
+    again.see(x[400:])
+    again.settle()
     assert (again.thresholds == made.thresholds).all()
 
 
 def test_each_direction_may_have_a_rate_of_its_own() -> None:
     made = coder("random-directions", latents=5, rate=[0.1, 0.5], seed=1)
     x = activations(1000)
-    made.calibrate(x)
+    made.see(x)
+    made.settle()
     assert (dense(made.encode(x), 5) > 0).sum(0).tolist() == [100, 500, 100, 500, 100]
+
+
+def test_a_rare_direction_is_calibrated_on_as_many_tokens_as_it_needs() -> None:
+    made = coder("random-directions", latents=3, rate=[0.005, 0.1, 0.002], seed=1)
+    assert made.calibration == 50_000
+    x = activations(60_000)
+    for part in x.split(7_000):
+        made.see(part)
+    made.settle()
+    projections = x.numpy() @ unit_directions(3, D, 1).numpy().T
+    for latent, (tokens, fire) in enumerate([(20_000, 100), (10_000, 1_000), (50_000, 100)]):
+        # the largest that stays silent
+        threshold = np.sort(projections[:tokens, latent])[-fire - 1]
+        assert made.thresholds[latent].item() == pytest.approx(threshold, abs=1e-6)
 
 
 def test_too_few_tokens_for_a_rate_are_told() -> None:
     made = coder("random-directions", latents=5, rate=0.001)
+    made.see(activations())
     with pytest.raises(CoderError, match=r"rate of 0\.001 on 40 tokens: give a corpus of at least 1000"):
-        made.calibrate(activations())
+        made.settle()
 
 
 @pytest.mark.parametrize(
