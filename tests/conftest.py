@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -15,7 +16,10 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from harness.resources import fixture
+from harness.runs.running import conduct
 from harness.store import CoderFrame, ManifestFrame, Rows, Store, StoreWriter, Vocabulary
+from harness.task import load_task
 
 # the same examples everywhere and always; no limit on an example's time, which a busy machine would break
 settings.register_profile("seeded", derandomize=True, deadline=None)
@@ -140,4 +144,40 @@ def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
     }.items():
         (folder / name).write_text(json.dumps(data))
+    return folder
+
+
+CONTROLS = ["shuffled", "none", "lexical", "random-direction", "random-coder"]
+
+
+@pytest.fixture(scope="session")
+def random_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a task on the shipped subject and SAE that asks for every kind of control; keywords replace tables."""
+
+    def write(folder: Path | None = None, **tables: Any) -> Path:
+        text = {"path": str(fixture("text", "demo.jsonl")), "tokens": 40_000}
+        task = {
+            **BASE,
+            "subject": {"model": str(fixture("subject")), "corpus": text, "context": 256, "batch": 16},
+            "coder": [{"name": "sae", "hookpoint": "model.layers.1", "path": str(fixture("subject", "sae"))}],
+            "latents": {"sample": 24, "min_examples": 40, "max_rate": 0.3},
+            "examples": {"scored": {"activating": 10, "non_activating": 10, "minimum": 5}},
+            "controls": CONTROLS,
+            **tables,
+        }
+        path = (folder or tmp_path_factory.mktemp("random")) / "task.toml"
+        path.write_text(tomli_w.dumps({key: value for key, value in task.items() if value is not None}))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def random_run(tmp_path_factory: pytest.TempPathFactory, random_task: Callable[..., Path]) -> Path:
+    """A working directory with `stores`, and two runs of `random_task`: `plain` has no populations, `full` has."""
+    folder = tmp_path_factory.mktemp("populations")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, controls in (("plain", ["shuffled", "none"]), ("full", CONTROLS)):
+            asyncio.run(conduct(load_task(random_task(controls=controls)), folder / name))
     return folder

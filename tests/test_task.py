@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -256,3 +257,21 @@ def test_a_file_here_goes_before_a_shipped_task(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("path", sorted(folder("tasks").rglob("*.toml")), ids=lambda path: path.stem)
 def test_shipped_tasks_are_valid(path: Path) -> None:
     assert load_task(path).explainer
+
+
+@pytest.mark.parametrize(
+    ("tables", "told"),
+    [
+        ({"controls": ["none", "random-direction"]}, r'controls: "random-direction" is collected from the subject, and '
+         r"this task takes a finished \[store\]: give a \[subject\]"),
+        ({"controls": ["none", "none"]}, r"controls has duplicates"),
+        ({"controls": ["random"]}, r"controls\.1: input should be .*'random-coder', not 'random'"),
+        ({"controls": ["random-coder"], "store": None, "subject": {"model": "m", "corpus": {"path": "t.jsonl"}}},
+         r'controls: "random-coder" reads the activations at a coder\'s hookpoint, and coder "words" reads text'),
+    ],
+)  # fmt: skip
+def test_a_control_that_cannot_be_had_is_told(
+    write_task: Callable[..., Path], tables: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(TaskError, match=rf"task\.toml: .*{told}"):
+        load_task(write_task(**tables))

@@ -301,8 +301,8 @@ class Run:
         from harness.analysis.nulls import with_nulls
         from harness.analysis.tables import summary
 
-        metric = metric or self.ranking["metric"]
-        return with_nulls(self, summary(self.scores(), metric, rung=self.rung, seed=self.seed), metric)
+        chosen: str = metric or self.ranking["metric"]
+        return with_nulls(self, summary(self.scores(), chosen, rung=self.rung, seed=self.seed), chosen)
 
     def figures(self, rung: str | None = None) -> pd.DataFrame:
         """One row a score with every figure, trivial answers beside it, and what it is worth at the base rate.

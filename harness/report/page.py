@@ -18,6 +18,7 @@ from harness.report.data import Comparison, LatentReport, ReportData, ScoreLine,
 from harness.report.judges import cells, judge_lines
 from harness.report.payload import payload
 from harness.report.spending import failed_attempts, total_dollars
+from harness.task import POPULATIONS
 
 __all__ = ["render", "write"]
 
@@ -28,7 +29,7 @@ LISTED = 500
 
 @dataclass(frozen=True, slots=True)
 class _Board:
-    """The summary of one scorer on one rung: its rows in order, and their common scale."""
+    """The summary of one scorer on one rung: its rows in order, the controls of its real arms, and a common scale."""
 
     scorer: ScorerLine
     rung: str
@@ -113,6 +114,7 @@ def _environment() -> Environment:
         "control_note": lambda control: words.CONTROL_NOTES.get(control or "", "the task's own coders"),
         "percent": lambda rate: f"{100 * rate:.2f} %",
     }
+    environment.tests["population"] = lambda control: control in POPULATIONS
     return environment
 
 
@@ -155,7 +157,8 @@ def _boards(data: ReportData) -> Iterator[_Board]:
         ]
         if rows:
             rows.sort(key=lambda row: (row.arm.control is not None, -(row.mean if row.mean is not None else -2)))
-            controls = tuple(dict.fromkeys(lift.control for row in rows for lift in row.lifts))
+            real = [row for row in rows if row.arm.control is None]
+            controls = tuple(dict.fromkeys(lift.control for row in real for lift in row.lifts))
             axis = figures.score_axis(rows, scorer.chance)
             ranks = scorer.name == primary.scorer and rung == primary.rung
             yield _Board(scorer, rung, ranks, tuple(rows), controls, axis)

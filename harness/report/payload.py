@@ -21,6 +21,7 @@ from harness.report.data import (
 )
 from harness.report.text import METRIC_NAMES, STATUS_WORDS, metric_name, visible
 from harness.report.words import CONTROL_NOTES
+from harness.task import POPULATIONS
 
 __all__ = ["CHUNK", "Payload", "pack", "payload"]
 
@@ -74,7 +75,8 @@ def _index(data: ReportData, places: list[tuple[int, int]]) -> dict[str, Any]:
 
 def _arm(arm: Arm) -> dict[str, Any]:
     note = CONTROL_NOTES.get(arm.control or "", "")
-    return {"label": visible(arm.label), "control": arm.control is not None, "note": note}
+    population = arm.control in POPULATIONS
+    return {"label": visible(arm.label), "control": arm.control is not None, "population": population, "note": note}
 
 
 def _row(data: ReportData, latent: LatentReport, place: tuple[int, int]) -> dict[str, Any]:

@@ -178,8 +178,11 @@ class _Planning:
 
     def _some(self, of: set[Latent], most: int) -> set[Latent]:
         """At most so many latents of each coder: the first in the seeded order."""
-        ordered = {name: (Latent(name, index) for index in indexes) for name, indexes in self._latents.items()}
-        return {one for found in ordered.values() for one in islice((one for one in found if one in of), most)}
+        found: set[Latent] = set()
+        for name, indexes in self._latents.items():
+            ordered = [Latent(name, index) for index in indexes]
+            found.update(islice((one for one in ordered if one in of), most))
+        return found
 
     def forecast(self, directory: Path) -> Forecast:
         """What the rehearsed requests come to."""

@@ -23,7 +23,10 @@ from harness.subject.plan import CollectionPlan
 from harness.task import CoderSettings, Control, Task
 from harness.values import seed_of
 
-__all__ = ["Population", "nearest", "open_populations", "population_name", "random_coders"]
+__all__ = ["CANDIDATES", "Population", "nearest", "open_populations", "population_name", "random_coders"]
+
+# directions drawn for a latent, of which one is taken: of one token rate some fire in few windows and some in many
+CANDIDATES = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +94,7 @@ async def open_populations(
 def random_coders(task: Task, store: Store, control: Control) -> tuple[CoderSettings, ...]:
     """A random coder for each of a task's coders: `random-direction` or `random-coder`.
 
-    One direction for each chosen latent, thresholded to that latent's token rate; or a TopK autoencoder of as many
+    Some directions for each chosen latent, thresholded to that latent's token rate; or a TopK autoencoder of as many
     latents as the coder has and its mean number of active ones.
 
     Raises:
@@ -119,7 +122,8 @@ def _rates(task: Task, reader: CoderReader) -> dict[str, object]:
     rates = reader.statistics.rate[_firing(reader, choose(task, reader))]
     if not len(rates):
         raise TaskError(f'{task.source}: controls: no chosen latent of coder "{reader.name}" fires: nothing to match')
-    return {"kind": "random-directions", "latents": len(rates), "rate": tuple(rates.tolist())}
+    # rates are gone through again and again: direction i has that of latent i modulo their number
+    return {"kind": "random-directions", "latents": CANDIDATES * len(rates), "rate": tuple(rates.tolist())}
 
 
 def _active(reader: CoderReader) -> dict[str, object]:
@@ -133,10 +137,9 @@ def _firing(reader: CoderReader, latents: Sequence[int]) -> list[int]:
 
 
 def _matched(task: Task, control: Control, real: CoderReader, reader: CoderReader, chosen: Sequence[int]) -> Population:
-    if control == "random-direction":
-        firing = _firing(real, chosen)
-        return Population(control, real.name, reader, tuple(range(len(firing))), tuple(firing))
     window = task.examples.window
+    if control == "random-direction":
+        return _directions(task, real, reader, _firing(real, chosen))
     order = latent_order(task.seed, reader.name, reader.n_latents)
     candidates = order[eligible(task, reader)[order]]
     if not len(candidates):
@@ -147,6 +150,19 @@ def _matched(task: Task, control: Control, real: CoderReader, reader: CoderReade
     places = nearest(real.windows(window)[list(chosen)], reader.windows(window)[candidates])
     latents = tuple(int(candidates[place]) for place in places)
     return Population(control, real.name, reader, latents, tuple(chosen)[: len(latents)])
+
+
+def _directions(task: Task, real: CoderReader, reader: CoderReader, firing: Sequence[int]) -> Population:
+    """For each latent that of its own directions which fires in the most similar number of windows."""
+    window, fit = task.examples.window, eligible(task, reader)
+    counts, every = reader.windows(window), reader.n_latents // CANDIDATES
+    taken = []
+    for at, count in enumerate(real.windows(window)[firing].tolist()):
+        own = np.arange(at, reader.n_latents, every)
+        # the latents were eligible, too; where no direction is, it is a failure that shows
+        own = own[fit[own]] if fit[own].any() else own
+        taken.append(int(own[nearest([count], counts[own])[0]]))
+    return Population("random-direction", real.name, reader, tuple(taken), tuple(firing))
 
 
 def nearest(wanted: ArrayLike, candidates: ArrayLike) -> list[int]:

@@ -16,7 +16,6 @@ from harness.clients.wants import Want
 from harness.errors import TaskError, UserError
 from harness.examples.rungs import HARD
 from harness.explainers.base import Explainer
-from harness.explainers.contexts import Contexts
 from harness.scorers.base import Scorer
 from harness.task import CoderSettings, Control, ExplainerSettings, Rung, ScorerSettings, Task
 from harness.validation import validated
@@ -55,7 +54,7 @@ NO_EXPLANATION = "latent"
 # controls whose words are the same for every latent
 CONSTANT = ("none", "generic", NO_EXPLANATION)
 # who writes the explanations of the control `lexical`
-_BASELINE = {"model": "lexical/rules"}
+_BASELINE = ExplainerSettings.model_validate({"name": "lexical", "kind": "contexts", "model": "lexical/rules"})
 GENERIC = Explanation("Various unrelated words and phrases in ordinary text.")
 
 
@@ -158,7 +157,7 @@ def make_plan(task: Task, models: Models, store_id: str, populations: Sequence[P
     _check_rungs(task, scorers)
     subject = _subject(task, scorers, populations)
     coders = [coder.name for coder in task.coder]
-    baseline = Contexts(Contexts.Settings(**_BASELINE), models, task.base) if "lexical" in task.controls else None
+    baseline = _explainer(_BASELINE, models, task) if "lexical" in task.controls else None
     places = [*((coder, store_id) for coder in coders), *((one.name, one.store_id) for one in populations)]
     scoring = [arm for coder, store in places for arm in _scoring(task, scorers, models, store, coder, subject)]
     explaining = [arm for coder in coders for arm in _explaining(task, explainers, baseline, store_id, coder)]

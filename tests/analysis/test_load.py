@@ -205,4 +205,7 @@ def test_labels_and_probabilities_are_numbers(mixed: Run) -> None:
 def test_a_summary_is_that_of_the_scores_by_the_primary_metric(mixed: Run) -> None:
     from harness.analysis.tables import summary
 
-    assert mixed.summary().equals(summary(mixed.scores(), mixed.ranking["metric"], seed=mixed.seed))
+    plain = summary(mixed.scores(), mixed.ranking["metric"], seed=mixed.seed)
+    found = mixed.summary()
+    assert found[plain.columns].equals(plain)
+    assert list(found.columns[len(plain.columns) :]) == ["permuted", "permuted_low", "permuted_high"]

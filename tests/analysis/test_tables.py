@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.analysis.differences import differences
 from harness.analysis.tables import Arm, latent_table, score_table, scorers_with, summary
 from harness.errors import UserError
-from harness.metrics import mean_interval, median_interval
+from harness.metrics import mean_interval, median_interval, unpaired_interval
 
 
 def _row(latent: int, explainer: str | None, value: float | None, **changes: Any) -> dict[str, Any]:
@@ -185,7 +186,52 @@ def test_a_population_of_its_own_does_not_empty_the_others_common_latents() -> N
     rows += [_row(latent, "a", 0.6, coder="random", control="random-coder") for latent in range(2)]
     table = summary(pd.DataFrame(rows), "balanced_accuracy")
     assert list(table["common"]) == [3, 2]
-    assert math.isnan(_line(table, "a")["lift_random-coder"])
+    # three latents are too few for an interval
+    assert _line(table, "a")["lift_random-coder"] == pytest.approx(0.2)
+    assert math.isnan(_line(table, "a")["lift_random-coder_low"])
+    assert math.isnan(_line(table, "a (random-coder)")["lift_random-coder"])
+
+
+def test_the_lift_over_random_latents_is_unpaired_with_failures_at_chance() -> None:
+    rng = np.random.default_rng(0)
+    real, random = rng.beta(6, 2, 30), rng.beta(3, 3, 25)
+    # the same indexes on either side: nothing may be paired by them
+    rows = [_row(latent, "a", value) for latent, value in enumerate(real)]
+    rows += [_row(latent, "a", value, coder="c~random-direction", control="random-direction")
+             for latent, value in enumerate(random)]  # fmt: skip
+    rows += [_failed(30, "a", "refused"), _failed(31, "a", "too_few_examples")]
+    table = summary(pd.DataFrame(rows), "balanced_accuracy", seed=4)
+    line = _line(table, "a")
+    filled = np.append(real, 0.5)
+    expected = unpaired_interval(filled, random, seed=4)
+    assert expected is not None
+    assert line["lift_random-direction"] == pytest.approx(filled.mean() - random.mean())
+    assert (line["lift_random-direction_low"], line["lift_random-direction_high"]) == (expected.low, expected.high)
+    assert list(table["arm"]) == ["a", "a (random-direction)"]
+
+
+def test_random_latents_are_in_no_comparison_and_no_table_of_latents() -> None:
+    rows = _population()
+    rows += [_row(latent, "mini", 0.9, coder="c~random-coder", control="random-coder") for latent in range(30)]
+    frame = pd.DataFrame(rows)
+    compared = differences(frame, "balanced_accuracy")
+    assert set(compared["control_b"]) == {"shuffled", "none"}
+    words = [
+        _explanation(row["latent"], "mini", "words", coder=row["coder"], control=row["control"])
+        for row in rows
+        if row["control"] in (None, "random-coder")
+    ]
+    table = latent_table(pd.DataFrame(words), frame, "balanced_accuracy")
+    assert len(table) == 30
+    assert not [name for name in table.columns if "random" in name]
+
+
+def test_the_lexical_control_is_told_from_an_explainer_of_that_name() -> None:
+    rows = [_row(latent, "lexical", 0.8) for latent in range(3)]
+    rows += [_row(latent, None, 0.7, control="lexical") for latent in range(3)]
+    table = summary(pd.DataFrame(rows), "balanced_accuracy")
+    assert list(table["arm"]) == ["lexical", "lexical baseline"]
+    assert _line(table, "lexical")["lift_lexical"] == pytest.approx(0.1)
 
 
 def test_the_same_index_of_two_coders_is_two_latents() -> None:

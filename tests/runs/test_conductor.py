@@ -10,6 +10,7 @@ import anyio
 import numpy as np
 import pytest
 
+from harness.analysis.load import load
 from harness.errors import PromptError, RunError
 from harness.runs.directory import JOURNAL
 from harness.runs.journal import Journal, Unit
@@ -637,3 +638,61 @@ async def test_the_journal_of_a_run_holds_what_was_sent_and_not_the_key(
         sent = {json.dumps(request.body, sort_keys=True) for request in provider.requests}
     kept = {json.dumps(reply.wire["body"], sort_keys=True) for reply in Journal(tmp_path / "run" / JOURNAL).replies()}
     assert kept == sent
+
+
+async def test_the_lexical_control_is_the_baselines_rule_scored_as_the_arms_are(
+    run: Callable[..., Any], point_at: Callable[..., None], units_of: Callable[..., Units], tmp_path: Path
+) -> None:
+    async with FakeProvider() as provider:
+        point_at(provider)
+        outcome = await run(controls=["lexical"])
+        asked = _bodies(provider, "judge")
+    directory = tmp_path / "run"
+    units = units_of(directory)
+    told = _of(directory, units, control="lexical")
+    assert set(told) == set(_of(directory, units))
+    assert all(unit.result["rule"] for unit in told.values())
+    # latent i fires on word i, and on nothing else
+    assert all(f"w{latent}" in unit.result["text"] for latent, unit in told.items())
+    # a judge that is a language model reads its words: two batches of each latent and arm
+    assert outcome.statuses == {"ok": 4 * 4}
+    texts = [json.dumps(body) for body in asked]
+    for unit in told.values():
+        assert sum(json.dumps(unit.result["text"])[1:-1] in text.replace("\\\\", "\\") for text in texts) == 2
+
+
+async def test_an_equal_explanation_of_the_lexical_control_is_scored_once(
+    run: Callable[..., Any], units_of: Callable[..., Units], tmp_path: Path
+) -> None:
+    lexical = [{"name": "lexical", "kind": "contexts", "model": "lexical/rules"}]
+    judge = [{"name": "detection", "kind": "detection", "model": "lexical/rules", "batch": 10}]
+    await run(controls=["lexical"], explainer=lexical, scorer=judge)
+    directory = tmp_path / "run"
+    units = units_of(directory)
+    own, told = (_of(directory, units, control=control) for control in (None, "lexical"))
+    assert {n: unit.result["text"] for n, unit in own.items()} == {n: unit.result["text"] for n, unit in told.items()}
+    assert {unit.key for unit in own.values()}.isdisjoint(unit.key for unit in told.values())
+    assert len(_of(directory, units, scorer=True)) == 4
+    assert len(units) == 4 * 3
+
+
+async def test_where_the_lexical_baseline_finds_no_rule_it_is_a_failure(
+    run: Callable[..., Any],
+    units_of: Callable[..., Units],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # what it gives where no token that activates has text
+    monkeypatch.setattr("harness.clients.providers.lexical.induce", lambda examples: None)
+    lexical = [{"name": "a", "kind": "contexts", "model": "lexical/rules"}]
+    judge = [{"name": "detection", "kind": "detection", "model": "lexical/rules", "batch": 10}]
+    outcome = await run(controls=["lexical"], explainer=lexical, scorer=judge)
+    directory = tmp_path / "run"
+    units = units_of(directory)
+    told = _of(directory, units, control="lexical")
+    assert {unit.status for unit in told.values()} == {"no_rule"}
+    # nothing is scored of it; an explainer's words are scored, whatever they are
+    assert {unit.status for unit in _of(directory, units).values()} == {"ok"}
+    assert outcome.statuses == {"ok": 4 * 2, "no_rule": 4}
+    line = load(directory).summary().set_index("arm").loc["lexical baseline"]
+    assert (line["ok"], line["no_rule"], line["mean_at_chance"]) == (0, 4, 0.5)

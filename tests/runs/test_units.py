@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,16 @@ import pytest
 
 from harness.clients.models import Models
 from harness.errors import MissingKey, PromptError, TaskError, UnknownKind, UserError
-from harness.runs.units import Plan, explanation_key, latent_order, make_plan, score_key, shuffled_key
+from harness.runs.units import (
+    NO_EXPLANATION,
+    Plan,
+    PopulationPlace,
+    explanation_key,
+    latent_order,
+    make_plan,
+    score_key,
+    shuffled_key,
+)
 from harness.task import load_task
 from harness.values import Explanation
 
@@ -21,9 +31,14 @@ WRITER = {"name": "a", "kind": "contexts", "model": "lexical/rules"}
 def plan(write_task: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plan]:
     monkeypatch.setenv("FAKE_BASE_URL", "http://127.0.0.1:9/v1")
 
-    def make(store: str = "s", overrides: tuple[str, ...] = (), **tables: Any) -> Plan:
+    def make(
+        store: str = "s",
+        overrides: tuple[str, ...] = (),
+        populations: Sequence[PopulationPlace] = (),
+        **tables: Any,
+    ) -> Plan:
         task = load_task(write_task(**tables), overrides)
-        return make_plan(task, Models(task.model, lambda client: client), store)
+        return make_plan(task, Models(task.model, lambda client: client), store, populations)
 
     return make
 
@@ -39,6 +54,42 @@ def test_arms_are_the_explainers_their_shuffles_and_the_constant_controls(plan: 
     assert [(arm.scorer, arm.rung) for arm in found.score_arms] == [("detection", "random")]
     assert len(found.real_arms("words")) == 2
     assert len(found.control_arms("words")) == 4
+
+
+def test_the_lexical_baseline_is_a_control_of_each_coder_and_changes_no_other_arm(plan: Callable[..., Plan]) -> None:
+    without, found = plan(controls=["shuffled", "none"]), plan(controls=["shuffled", "none", "lexical"])
+    (own,) = set(found.explanation_arms) - set(without.explanation_arms)
+    assert (own.explainer, own.control, own.coder) == (None, "lexical", "words")
+    assert set(without.explanation_arms) < set(found.explanation_arms)
+    assert without.score_arms == found.score_arms
+    assert found.explainer(own).models == ("lexical/rules",)
+    # it is explained on the examples of the arms: whatever changes theirs changes its key
+    for override in ("examples.shown.count=7", "seed=1", "examples.window=16"):
+        changed = plan(controls=["lexical"], overrides=(override,))
+        assert own.digest not in {arm.digest for arm in changed.explanation_arms}
+
+
+def test_a_population_has_an_arm_of_each_explainer_and_is_judged_by_each_scorer(plan: Callable[..., Plan]) -> None:
+    intruder = {"name": "intruder", "kind": "intruder", "model": "lexical/rules"}
+    tables = {"explainer": [WRITER, {**WRITER, "name": "b"}], "scorer": [JUDGE, intruder]}
+    places = [PopulationPlace("words~random-coder", "random-coder", "other")]
+    without, found = plan(**tables), plan(populations=places, **tables)
+    assert set(without.explanation_arms) < set(found.explanation_arms)
+    assert set(without.score_arms) < set(found.score_arms)
+    own = [arm for arm in found.explanation_arms if arm.coder == "words~random-coder"]
+    assert [(arm.explainer, arm.control) for arm in own] == [
+        ("a", "random-coder"),
+        ("b", "random-coder"),
+        (None, NO_EXPLANATION),
+    ]
+    assert [[score.scorer for score in found.scoring(arm)] for arm in own] == [
+        ["detection"],
+        ["detection"],
+        ["intruder"],
+    ]
+    assert found.real_arms("words~random-coder") == ()
+    moved = plan(populations=[replace(places[0], store_id="third")], **tables)
+    assert {arm.digest for arm in own[:2]}.isdisjoint(arm.digest for arm in moved.explanation_arms)
 
 
 def test_misplaced_marks_are_asked_of_scorers_that_show_marks(plan: Callable[..., Plan]) -> None:

@@ -82,6 +82,7 @@ def test_the_order_of_failures_is_part_of_the_format() -> None:
     # journals hold their numbers: new ones go to the end
     assert FAILURES == (
         "refused", "truncated", "unparsable", "provider_error", "over_budget", "too_few_examples", "no_partner",
+        "no_rule",
     )  # fmt: skip
 
 

@@ -167,7 +167,11 @@ function armsTable(row) {
   const { arms, scorers } = state.index;
   const head = el("tr", {}, el("th", { scope: "col" }, "Arm"), el("th", { scope: "col" }, "Explanation"),
     ...scorers.map((s) => el("th", { scope: "col", class: "number" }, `${s.name}, ${s.metric}`)));
-  const rows = arms.map((arm, a) => el("tr", { class: arm.control ? "control" : "real" },
+  // random latents have arms of their own
+  const asked = (a) => row.explanations[a] !== null || row.scores[a].some((score) => score !== null);
+  const random = row.coder.includes("~");
+  const shown = arms.map((arm, a) => [arm, a]).filter(([arm, a]) => asked(a) || !(random || arm.population));
+  const rows = shown.map(([arm, a]) => el("tr", { class: arm.control ? "control" : "real" },
     el("th", { scope: "row" }, arm.label, arm.note ? el("small", {}, arm.note) : null),
     el("td", { class: "words" }, explanation(row.explanations[a]), partner(row, row.explanations[a])),
     ...scorers.map((s, i) => el("td", { class: "number" }, scoreText(row.scores[a][i], s.chance, true)))));
