@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.runs.journal import Journal, StoredAttempt
+from harness.runs.units import arm_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +89,7 @@ class _Names:
         found = self.described(attempt)
         if scorer := found.get("scorer"):
             return scorer if found["rung"] == "random" else f"{scorer} ({found['rung']})"
-        return found.get("explainer") or found.get("control") or ""
+        return arm_label(found["explainer"], found["control"]) if found else ""
 
 
 def _rank(stage: str) -> int:
