@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.report import ReportData, write
+from harness.analysis.load import load
+from harness.report import ReportData, gather, write
 from harness.report.data import Arm, VerdictLine
 from harness.report.text import visible
 from harness.values import Latent
@@ -248,6 +249,19 @@ def test_a_failed_latent_says_what_failed(tab: Tab, report: Path, data: ReportDa
     assert "reply could not be read" in page.locator("table.arms tbody tr").nth(0).inner_text()
     page.goto(report.as_uri() + f"#latent=res6:{data.latents[11].latent.index}")
     page.locator("#page .notice", has_text="Not asked about: too few examples.").wait_for()
+
+
+def test_a_random_latents_page_has_the_arms_that_were_asked_about_it(
+    tab: Tab, random_run: Path, tmp_path: Path
+) -> None:
+    run = load(random_run / "full")
+    path = write(gather(run), tmp_path / "index.html")
+    page = tab.open(path, f"#latent=sae~random-direction:{run.latents['sae~random-direction'][0]}")
+    labels = page.locator("#page table.arms tbody th").all_inner_texts()
+    assert [label.partition("\n")[0] for label in labels] == ["a (random-direction)"]
+    page = tab.open(path, f"#latent=sae:{run.latents['sae'][0]}")
+    labels = page.locator("#page table.arms tbody th").all_inner_texts()
+    assert [label.partition("\n")[0] for label in labels] == ["a", "a (shuffled)", "none", "lexical baseline"]
 
 
 def test_going_back_and_on_with_links_keys_and_the_browsers_button(tab: Tab, report: Path, data: ReportData) -> None:
