@@ -33,19 +33,21 @@ CANDIDATES = 4
 class Population:
     """Random latents at a coder's hookpoint, matched in firing rate to its chosen ones.
 
-    `of` is the coder; `latents` are in the order of those that they were matched to, `matched`.
+    `of` is the coder and `settings` are those of the random one; `latents` are in the order of those that they were
+    matched to, `matched`.
     """
 
     control: Control
     of: str
+    settings: CoderSettings
     reader: CoderReader
     latents: tuple[int, ...]
     matched: tuple[int, ...]
 
     @property
     def place(self) -> PopulationPlace:
-        """Its name, control and store."""
-        return PopulationPlace(self.reader.name, self.control, self.reader.store.id)
+        """Its name, control, store and coder."""
+        return PopulationPlace(self.reader.name, self.control, self.reader.store.id, self.settings)
 
 
 def population_name(coder: str, control: Control) -> str:
@@ -83,11 +85,13 @@ async def open_populations(
         held = await collected(task, coders, progress, stop)
         if held is None:
             return None
-        for coder in task.coder:
-            real, reader = store.coder(coder.name), held.coder(population_name(coder.name, control))
-            found.append(_matched(task, control, real, reader, chosen[coder.name]))
-            if (missing := len(chosen[coder.name]) - len(found[-1].latents)) > 0:
-                progress.note(f"{reader.name}: {missing} of {len(chosen[coder.name])} latents have no match")
+        for coder, settings in zip(task.coder, coders, strict=True):
+            real, reader, wanted = store.coder(coder.name), held.coder(settings.name), chosen[coder.name]
+            match = _directions if control == "random-direction" else _latents
+            latents, matched = match(task, real, reader, wanted)
+            found.append(Population(control, coder.name, settings, reader, tuple(latents), tuple(matched)))
+            if (missing := len(wanted) - len(latents)) > 0:
+                progress.note(f"{reader.name}: {missing} of {len(wanted)} latents have no match")
     return tuple(found)
 
 
@@ -136,10 +140,12 @@ def _firing(reader: CoderReader, latents: Sequence[int]) -> list[int]:
     return [index for index in latents if firings[index]]
 
 
-def _matched(task: Task, control: Control, real: CoderReader, reader: CoderReader, chosen: Sequence[int]) -> Population:
+_Matches = tuple[Sequence[int], Sequence[int]]
+
+
+def _latents(task: Task, real: CoderReader, reader: CoderReader, chosen: Sequence[int]) -> _Matches:
+    """For each latent in turn the random coder's that fires in the most similar number of windows, and which it is."""
     window = task.examples.window
-    if control == "random-direction":
-        return _directions(task, real, reader, _firing(real, chosen))
     order = latent_order(task.seed, reader.name, reader.n_latents)
     candidates = order[eligible(task, reader)[order]]
     if not len(candidates):
@@ -148,12 +154,12 @@ def _matched(task: Task, control: Control, real: CoderReader, reader: CoderReade
             f"{task.latents.min_examples} activating windows: lower latents.min_examples, or leave random-coder out"
         )
     places = nearest(real.windows(window)[list(chosen)], reader.windows(window)[candidates])
-    latents = tuple(int(candidates[place]) for place in places)
-    return Population(control, real.name, reader, latents, tuple(chosen)[: len(latents)])
+    return [int(candidates[place]) for place in places], chosen[: len(places)]
 
 
-def _directions(task: Task, real: CoderReader, reader: CoderReader, firing: Sequence[int]) -> Population:
-    """For each latent that of its own directions which fires in the most similar number of windows."""
+def _directions(task: Task, real: CoderReader, reader: CoderReader, chosen: Sequence[int]) -> _Matches:
+    """For each latent that fires the one of its own directions that does in the most similar number of windows."""
+    firing = _firing(real, chosen)
     window, fit = task.examples.window, eligible(task, reader)
     counts, every = reader.windows(window), reader.n_latents // CANDIDATES
     taken = []
@@ -162,7 +168,7 @@ def _directions(task: Task, real: CoderReader, reader: CoderReader, firing: Sequ
         # the latents were eligible, too; where no direction is, it is a failure that shows
         own = own[fit[own]] if fit[own].any() else own
         taken.append(int(own[nearest([count], counts[own])[0]]))
-    return Population("random-direction", real.name, reader, tuple(taken), tuple(firing))
+    return taken, firing
 
 
 def nearest(wanted: ArrayLike, candidates: ArrayLike) -> list[int]:

@@ -243,9 +243,7 @@ def _scorer(settings: ScorerSettings, models: Models, task: Task) -> Scorer:
         return kind(validated(kind.Settings, settings.options, where), models, task.base)
 
 
-def _subject(
-    task: Task, scorers: Mapping[str, Scorer], populations: Sequence[PopulationPlace]
-) -> SubjectTexts | None:
+def _subject(task: Task, scorers: Mapping[str, Scorer], populations: Sequence[PopulationPlace]) -> SubjectTexts | None:
     """Who reads texts, bound to the scorers that need it; nothing is loaded yet."""
     needing = {name: scorer for name, scorer in scorers.items() if scorer.needs_subject}
     if not needing:

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from harness.subject.memory import Halved
     from harness.subject.reading import Reading
 
-__all__ = ["FIGURE_TOKENS", "GC_BATCHES", "collect", "read_figures", "store_config"]
+__all__ = ["GC_BATCHES", "collect", "read_figures", "store_config"]
 
 Progress = Callable[[int, int], None]
 
 FIGURES = "figures.json"
 HALVED = "halved.json"
 # How many tokens a coder's figures are taken on.
-FIGURE_TOKENS = 10_000
+_FIGURE_TOKENS = 10_000
 # Traces leave cycles behind; a collection every so many batches keeps memory flat.
 GC_BATCHES = 32
 
@@ -134,7 +134,7 @@ def _figures(plan: CollectionPlan, reading: Reading) -> dict[str, CoderFigures]:
     """
     found: dict[str, CoderFigures] = {}
     known = {coder.name: (info, kind) for coder, info, kind in zip(plan.coders, plan.infos, plan.kinds, strict=True)}
-    for name, figures in reading.figures(plan.batches, FIGURE_TOKENS).items():
+    for name, figures in reading.figures(plan.batches, _FIGURE_TOKENS).items():
         info, kind = known[name]
         published = info.claims.published
         found[name] = replace(figures, published_fvu=published.fvu, published_l0=published.l0, notes=info.notes)

@@ -18,7 +18,9 @@ from harness.runs.populations import CANDIDATES, nearest, random_coders
 from harness.runs.progress import Silent
 from harness.runs.running import Outcome, conduct
 from harness.runs.stop import Stop
+from harness.subject.texts import SubjectTexts
 from harness.task import load_task
+from harness.values import Latent
 
 DIRECTIONS, CODER = "sae~random-direction", "sae~random-coder"
 Results = Callable[[Path], set[tuple[str, str, str]]]
@@ -245,3 +247,39 @@ def test_harness_run_takes_them_from_python(
     assert {"a", "a (shuffled)", "none", "lexical baseline", "a (random-direction)", "a (random-coder)"} == set(
         table["arm"]
     )
+
+
+def test_texts_written_for_a_random_latent_are_read_by_its_own_coder(
+    random_run: Path, random_task: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, full: Run, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(random_run)
+    generation = {"name": "generation", "kind": "generation", "model": "lexical/rules", "texts": 5}
+    scorers = [{"name": "detection", "kind": "detection", "model": "lexical/rules", "batch": 10}, generation]
+    asyncio.run(conduct(load_task(random_task(scorer=scorers)), tmp_path / "run", limit=3))
+    frame = load(tmp_path / "run").scores().query("scorer == 'generation' and explainer == 'a'")
+    for name in (DIRECTIONS, CODER):
+        own = frame[frame["coder"] == name]
+        assert sorted(own["latent"]) == sorted(full.latents[name][:3])
+        assert set(own["status"]) == {"ok"}
+
+
+def test_a_random_latent_is_as_active_in_a_text_as_in_the_corpus(
+    random_run: Path, random_task: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, full: Run
+) -> None:
+    monkeypatch.chdir(random_run)
+    task, held = load_task(random_task()), full.store(DIRECTIONS)
+    assert task.subject is not None
+    # the first document, which nothing stands before but the BOS
+    length = int((np.asarray(held.documents[0]) == held.documents[0][1]).sum())
+    text = "".join(held.pieces(0, 1, 1 + length))
+    firings = [held.coder(DIRECTIONS).latent(index) for index in range(96)]
+    dense = np.zeros((96, held.context_length * held.n_contexts), np.float32)
+    for index, found in enumerate(firings):
+        dense[index, found.positions] = found.values
+    alive = np.flatnonzero((dense[:, 1 : 1 + length] > 0).any(axis=1))
+    assert len(alive) > 5
+    coders = random_coders(task, full.store(), "random-direction")
+    subject = SubjectTexts(task.subject, (*task.coder, *coders), task.base)
+    for index in alive[:5].tolist():
+        (read,) = asyncio.run(subject.read(Latent(DIRECTIONS, index), [text]))
+        np.testing.assert_allclose(read.activations, dense[index, 1 : 1 + length], rtol=2e-3, atol=2e-3)

@@ -20,7 +20,7 @@ from harness.runs.units import (
     score_key,
     shuffled_key,
 )
-from harness.task import load_task
+from harness.task import CoderSettings, load_task
 from harness.values import Explanation
 
 JUDGE = {"name": "detection", "kind": "detection", "model": "lexical/rules"}
@@ -72,7 +72,8 @@ def test_the_lexical_baseline_is_a_control_of_each_coder_and_changes_no_other_ar
 def test_a_population_has_an_arm_of_each_explainer_and_is_judged_by_each_scorer(plan: Callable[..., Plan]) -> None:
     intruder = {"name": "intruder", "kind": "intruder", "model": "lexical/rules"}
     tables = {"explainer": [WRITER, {**WRITER, "name": "b"}], "scorer": [JUDGE, intruder]}
-    places = [PopulationPlace("words~random-coder", "random-coder", "other")]
+    coder = CoderSettings(name="words", kind="random-sae")
+    places = [PopulationPlace("words~random-coder", "random-coder", "other", coder)]
     without, found = plan(**tables), plan(populations=places, **tables)
     assert set(without.explanation_arms) < set(found.explanation_arms)
     assert set(without.score_arms) < set(found.score_arms)
