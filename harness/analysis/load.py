@@ -15,12 +15,12 @@ from harness.runs.conductor import explanation_of
 from harness.runs.directory import JOURNAL
 from harness.runs.journal import Journal, TaskRecord, Unit
 from harness.runs.units import (
-    CONSTANT,
-    NO_EXPLANATION,
     ExplanationArm,
     ScoreArm,
+    alone,
     constant,
     explanation_key,
+    fixed,
     judges,
     score_key,
     shuffled_key,
@@ -189,7 +189,7 @@ class Run:
             units = {unit.key: unit for unit in self.journal.units(arm.digest)}
             cycle = self.latents[arm.coder]
             for at, latent in enumerate(cycle):
-                if arm.control in CONSTANT:
+                if fixed(arm):
                     yield arm, latent, None
                     continue
                 following = cycle[(at + 1) % len(cycle)]
@@ -224,7 +224,7 @@ class Run:
         """The rows of `explanations` as dictionaries."""
         rows = []
         for arm, latent, unit in self.explanation_units():
-            if arm.control == NO_EXPLANATION:
+            if alone(arm):
                 continue
             answer = constant(arm.control) if unit is None else explanation_of(unit)
             failed = isinstance(answer, Failure)

@@ -53,7 +53,7 @@ def same_scorer(first: Run, other: Run, scorer: str) -> bool:
 def _problem(first: Run, other: Run, scorer: str) -> str | None:
     if first.record["store"]["id"] != other.record["store"]["id"]:
         return "they read different stores, so no latent has the same examples in both"
-    coders = sorted(first.latents.keys() & other.latents.keys())
+    coders = sorted((first.latents.keys() & other.latents.keys()) - first.populations.keys())
     if not coders:
         return f"they have no coder in common ({', '.join(first.latents)}; {', '.join(other.latents)})"
     if scorer not in other.scorers:
@@ -80,5 +80,6 @@ def _drawing(run: Run) -> Mapping[str, Any]:
 
 
 def _arms(run: Run, scorer: str) -> dict[str, ScoreArm]:
-    """A scorer's arms on the headline's rung by coder."""
-    return {arm.coder: arm for arm in run.scoring if arm.scorer == scorer and arm.rung == run.rung}
+    """A scorer's arms on the headline's rung by coder; random latents, which are never paired, need not be the same."""
+    own = (arm for arm in run.scoring if arm.scorer == scorer and arm.rung == run.rung)
+    return {arm.coder: arm for arm in own if arm.coder not in run.populations}

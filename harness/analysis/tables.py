@@ -36,7 +36,7 @@ from harness.metrics import (
     trivial,
     unpaired_interval,
 )
-from harness.runs.units import arm_label
+from harness.runs.units import NO_EXPLANATION, arm_label
 from harness.task import POPULATIONS
 from harness.values import FailureStatus
 
@@ -354,7 +354,7 @@ def _arm_row(table: ScoreTable, arm: Arm, scorer: str, seed: int) -> dict[str, A
 def _lift(table: ScoreTable, arm: Arm, control: str, seed: int) -> dict[str, float]:
     name = f"lift_{control}"
     other = None if arm.control == control else control_of(table.arms, arm, control)
-    if other is None or (control in POPULATIONS and arm.control is not None):
+    if other is None or (control in POPULATIONS and arm.control not in (None, NO_EXPLANATION)):
         return _with_interval(name, np.empty(0), seed)
     if control in POPULATIONS:
         a, b = (_kept(table.at_chance[:, table.arms.index(one)]) for one in (arm, other))

@@ -29,6 +29,7 @@ from harness.report.tables import comparisons, populations
 from harness.report.text import count, duration, figure, metric_name, span, visible
 from harness.report.words import conclusion, evidence, model_free_lines
 from harness.runs.directory import REPORT
+from harness.runs.units import NO_EXPLANATION
 from harness.task import POPULATIONS
 from harness.values import Status
 
@@ -295,7 +296,7 @@ def _lifts(rows: pd.DataFrame, run: Run) -> Table | None:
 
 
 def _real(row: Mapping[Any, Any]) -> bool:
-    return not isinstance(row["control"], str)
+    return not isinstance(row["control"], str) or row["control"] == NO_EXPLANATION
 
 
 def _signed(row: Mapping[Any, Any], name: str) -> str:

@@ -18,6 +18,7 @@ from harness.report.data import Comparison, LatentReport, ReportData, ScoreLine,
 from harness.report.judges import cells, judge_lines
 from harness.report.payload import payload
 from harness.report.spending import failed_attempts, total_dollars
+from harness.runs.units import NO_EXPLANATION
 from harness.task import POPULATIONS
 
 __all__ = ["render", "write"]
@@ -115,6 +116,7 @@ def _environment() -> Environment:
         "percent": lambda rate: f"{100 * rate:.2f} %",
     }
     environment.tests["population"] = lambda control: control in POPULATIONS
+    environment.tests["own"] = lambda row: row.arm.control in (None, NO_EXPLANATION)
     return environment
 
 
@@ -157,8 +159,8 @@ def _boards(data: ReportData) -> Iterator[_Board]:
         ]
         if rows:
             rows.sort(key=lambda row: (row.arm.control is not None, -(row.mean if row.mean is not None else -2)))
-            real = [row for row in rows if row.arm.control is None]
-            controls = tuple(dict.fromkeys(lift.control for row in real for lift in row.lifts))
+            own = [row for row in rows if row.arm.control in (None, NO_EXPLANATION)]
+            controls = tuple(dict.fromkeys(lift.control for row in own for lift in row.lifts))
             axis = figures.score_axis(rows, scorer.chance)
             ranks = scorer.name == primary.scorer and rung == primary.rung
             yield _Board(scorer, rung, ranks, tuple(rows), controls, axis)

@@ -19,13 +19,13 @@ from harness.runs.journal import Journal, Unit
 from harness.runs.progress import Progress
 from harness.runs.stop import Stop
 from harness.runs.units import (
-    CONSTANT,
     ExplanationArm,
     Plan,
     ScoreArm,
     constant,
     explain_seed,
     explanation_key,
+    fixed,
     score_key,
     score_seed,
     shuffled_key,
@@ -120,7 +120,7 @@ class Conductor:
     async def _explanation(
         self, arm: ExplanationArm, latent: Latent, examples: Callable[[], _Drawn], *, count: bool
     ) -> Explanation | Failure | None:
-        if arm.control in CONSTANT:
+        if fixed(arm):
             return constant(arm.control)
         if arm.control == "shuffled":
             key = shuffled_key(arm, latent.index, self._following(latent, 1).index)

@@ -25,7 +25,7 @@ from harness.runs.probing import check_wants, learn_wants
 from harness.runs.progress import Progress, Silent
 from harness.runs.selection import check_sampling, choose
 from harness.runs.stop import Stop
-from harness.runs.units import CONSTANT, Plan, make_plan, naming
+from harness.runs.units import Plan, fixed, make_plan, naming
 from harness.runs.watching import watched
 from harness.store import CoderReader, Store
 from harness.subject.collect import read_figures
@@ -273,7 +273,7 @@ def _descriptions(plan: Plan) -> dict[str, dict[str, Any]]:
 def _units(plan: Plan, latents: Mapping[str, list[int]]) -> int:
     """How many units there are if everything can be explained."""
     per_latent = {
-        coder: sum(arm.control not in CONSTANT for arm in plan.explanation_arms if arm.coder == coder)
+        coder: sum(not fixed(arm) for arm in plan.explanation_arms if arm.coder == coder)
         + sum(len(plan.scoring(arm)) for arm in plan.explanation_arms if arm.coder == coder)
         for coder in latents
     }

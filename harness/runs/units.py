@@ -17,7 +17,7 @@ from harness.errors import TaskError, UserError
 from harness.examples.rungs import HARD
 from harness.explainers.base import Explainer
 from harness.scorers.base import Scorer
-from harness.task import CoderSettings, Control, ExplainerSettings, Rung, ScorerSettings, Task
+from harness.task import POPULATIONS, CoderSettings, Control, ExplainerSettings, Rung, ScorerSettings, Task
 from harness.validation import validated
 from harness.values import Explanation, Latent, digest, seed_of
 
@@ -32,10 +32,12 @@ __all__ = [
     "Plan",
     "PopulationPlace",
     "ScoreArm",
+    "alone",
     "arm_label",
     "constant",
     "explain_seed",
     "explanation_key",
+    "fixed",
     "judges",
     "latent_order",
     "make_plan",
@@ -166,7 +168,9 @@ def make_plan(task: Task, models: Models, store_id: str, populations: Sequence[P
         explaining += [ExplanationArm(name, one.control, one.name, own) for name, own in digests.items()]
     if any(arm.blind for arm in scoring):
         beside = digest([_VERSION, NO_EXPLANATION])
-        explaining += [ExplanationArm(None, NO_EXPLANATION, coder, beside) for coder, _ in places]
+        explaining += [ExplanationArm(None, NO_EXPLANATION, coder, beside) for coder in coders]
+        random = digest([_VERSION, NO_EXPLANATION, "random"])
+        explaining += [ExplanationArm(None, one.control, one.name, random) for one in populations]
     return Plan(explainers, scorers, tuple(explaining), tuple(scoring), subject, baseline)
 
 
@@ -211,9 +215,19 @@ def constant(control: str | None) -> Explanation | None:
     return GENERIC if control == "generic" else None
 
 
+def fixed(arm: ExplanationArm) -> bool:
+    """Whether an arm's words are the same for every latent, or there are none to judge."""
+    return arm.control in CONSTANT or alone(arm)
+
+
 def written(arm: ExplanationArm) -> bool:
     """Whether an arm's explanations are written for its own latents: neither constant nor another latent's."""
-    return arm.control not in (*CONSTANT, "shuffled")
+    return not fixed(arm) and arm.control != "shuffled"
+
+
+def alone(arm: ExplanationArm) -> bool:
+    """Whether an arm is of latents alone, the coder's own or random ones, for scorers that judge no explanation."""
+    return arm.explainer is None and arm.control in (NO_EXPLANATION, *POPULATIONS)
 
 
 def arm_label(explainer: str | None, control: str | None) -> str:
@@ -228,7 +242,7 @@ def arm_label(explainer: str | None, control: str | None) -> str:
 
 def judges(score: ScoreArm, arm: ExplanationArm) -> bool:
     """Whether a scorer's arm judges an explainer or control: blind ones stand beside no explanation at all."""
-    return score.coder == arm.coder and score.blind == (arm.control == NO_EXPLANATION)
+    return score.coder == arm.coder and score.blind == alone(arm)
 
 
 def _explainer(settings: ExplainerSettings, models: Models, task: Task) -> Explainer:

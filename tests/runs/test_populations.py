@@ -283,3 +283,23 @@ def test_a_random_latent_is_as_active_in_a_text_as_in_the_corpus(
     for index in alive[:5].tolist():
         (read,) = asyncio.run(subject.read(Latent(DIRECTIONS, index), [text]))
         np.testing.assert_allclose(read.activations, dense[index, 1 : 1 + length], rtol=2e-3, atol=2e-3)
+
+
+def test_scorers_that_judge_no_explanation_tell_random_latents_from_the_coders_own(
+    random_run: Path, random_task: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, full: Run, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(random_run)
+    intruder = {"name": "intruder", "kind": "intruder", "model": "lexical/rules"}
+    asyncio.run(conduct(load_task(random_task(scorer=[intruder])), tmp_path / "run", limit=22))
+    run = load(tmp_path / "run")
+    table = run.summary("accuracy").set_index("arm")
+    assert set(table.index) == {"latent", "random-direction", "random-coder"}
+    frame = run.scores()
+    for arm, coder in (("latent", "sae"), ("random-direction", DIRECTIONS), ("random-coder", CODER)):
+        own = [row["accuracy"] for row in frame[frame["coder"] == coder]["metrics"] if row]
+        assert table.loc[arm, "mean"] == pytest.approx(np.mean(own))
+    lift = table.loc["latent", "lift_random-direction"]
+    assert lift == pytest.approx(
+        table.loc["latent", "mean_at_chance"] - table.loc["random-direction", "mean_at_chance"]
+    )
+    assert table.loc["latent", "lift_random-direction_low"] < lift < table.loc["latent", "lift_random-direction_high"]

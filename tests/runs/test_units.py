@@ -11,7 +11,6 @@ import pytest
 from harness.clients.models import Models
 from harness.errors import MissingKey, PromptError, TaskError, UnknownKind, UserError
 from harness.runs.units import (
-    NO_EXPLANATION,
     Plan,
     PopulationPlace,
     explanation_key,
@@ -81,7 +80,7 @@ def test_a_population_has_an_arm_of_each_explainer_and_is_judged_by_each_scorer(
     assert [(arm.explainer, arm.control) for arm in own] == [
         ("a", "random-coder"),
         ("b", "random-coder"),
-        (None, NO_EXPLANATION),
+        (None, "random-coder"),
     ]
     assert [[score.scorer for score in found.scoring(arm)] for arm in own] == [
         ["detection"],
