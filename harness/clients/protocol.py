@@ -34,6 +34,9 @@ class Request:
     follows the messages (without any messages: of the text by itself), and `max_tokens` is 0. Where messages are plain
     text it follows the last of them at once; a token across the boundary is one of its own.
 
+    With `among` the alternatives at a continuation's tokens are those of these texts alone, blanks around them aside,
+    and all of those: a local model can do that, others give their most likely ones all the same.
+
     With `texts` nothing is generated either: the reply's vectors are the embeddings of these texts, one each in their
     order; there are no messages, and `max_tokens` is 0.
     """
@@ -47,6 +50,7 @@ class Request:
     sample: int = 0
     question: Question | None = None
     continuation: str | None = None
+    among: tuple[str, ...] = ()
     tools: tuple[Tool, ...] = ()
     texts: tuple[str, ...] | None = None
     # what a client made of this request: several layers need it and making it costs

@@ -49,6 +49,10 @@ class _Simulated:
     usage: Usage = Usage()
 
 
+# what strengths are written as
+_NUMBERS = tuple(str(number) for number in range(STRONGEST + 1))
+
+
 class SimulationScorer(Scorer):
     """Asks for the strength of each token of plain passages and correlates the answers with the true strengths."""
 
@@ -139,7 +143,7 @@ class SimulationScorer(Scorer):
         text, starts = lines(tokens, [UNKNOWN] * len(tokens))
         given = LEAD + text
         messages = self._variant.render(question).messages
-        request = Request(messages, 0, top_logprobs=self._top(), continuation=given)
+        request = Request(messages, 0, top_logprobs=self._top(), continuation=given, among=_NUMBERS)
         reply, keys = await ask_once(self._client, request)
         if isinstance(reply, Failure):
             return _Simulated(reply, replies=keys)

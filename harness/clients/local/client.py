@@ -123,4 +123,5 @@ class LocalClient:
             "top_logprobs": request.top_logprobs,
             "seed": request.seed,
             "stop": list(request.stop),
+            **({"among": list(request.among)} if request.among else {}),
         }

@@ -58,12 +58,21 @@ class Forward:
         return ids.to(self.device), mask.to(self.device)
 
 
-def told(logprobs: torch.Tensor, tokens: Sequence[int], top: int) -> list[tuple[int, float, list[tuple[int, float]]]]:
-    """Each token with its logprob and the `top` most likely at its place, from logprobs `[positions, vocabulary]`."""
+def told(
+    logprobs: torch.Tensor, tokens: Sequence[int], top: int, among: Sequence[int] = ()
+) -> list[tuple[int, float, list[tuple[int, float]]]]:
+    """Each token with its logprob and the `top` most likely at its place, from logprobs `[positions, vocabulary]`.
+
+    With `among` these tokens are told in place of the most likely, all of them.
+    """
     chosen = torch.tensor(list(tokens), dtype=torch.int64, device=logprobs.device)
     values = logprobs.gather(-1, chosen[:, None])[:, 0].tolist()
     if not top:
         return [(token, value, []) for token, value in zip(tokens, values, strict=True)]
-    best, ids = logprobs.topk(min(top, logprobs.shape[-1]), dim=-1)
+    if among:
+        ids = torch.tensor(among, dtype=torch.int64, device=logprobs.device).expand(len(logprobs), -1)
+        best = logprobs.gather(-1, ids)
+    else:
+        best, ids = logprobs.topk(min(top, logprobs.shape[-1]), dim=-1)
     others = [list(zip(*pair, strict=True)) for pair in zip(ids.tolist(), best.tolist(), strict=True)]
     return list(zip(tokens, values, others, strict=True))

@@ -153,7 +153,11 @@ def _slices(spans: Sequence[Span], vocabulary: int) -> Iterator[list[Span]]:
 
 def _read(tokens: Tokens, span: Span, logits: torch.Tensor) -> tuple[TokenLogprob, ...]:
     """The scored tokens' logprobs from their logits; a token before which nothing stands has none, NaN."""
-    top = span.asked.request.top_logprobs or 0
+    request = span.asked.request
+    top, among = request.top_logprobs or 0, tokens.among(request.among) if request.among else ()
     known = span.scored[len(span.scored) - len(logits) :]
     found = [TokenLogprob(tokens.piece(token), math.nan) for token in span.scored[: len(span.scored) - len(logits)]]
-    return (*found, *(tokens.logprob(item, top) for item in told(logits.log_softmax(-1), known, top)))
+    return (
+        *found,
+        *(tokens.logprob(item, len(among) or top) for item in told(logits.log_softmax(-1), known, top, among)),
+    )

@@ -35,6 +35,8 @@ class Tokens:
         self._marked.encode_special_tokens = False
         self._vocabulary = Vocabulary.from_tokenizer(self._plain)
         self._specials = frozenset(self._vocabulary.specials)
+        # a large vocabulary is gone through once for the same texts
+        self._among: dict[frozenset[str], tuple[int, ...]] = {}
 
     @cached_property
     def _template(self) -> ChatTemplate:
@@ -68,6 +70,14 @@ class Tokens:
     def name(self, token: int) -> str:
         """A token's piece, or a special token's name."""
         return (self._plain.id_to_token(token) or "") if token in self._specials else self.piece(token)
+
+    def among(self, texts: Sequence[str]) -> tuple[int, ...]:
+        """The tokens whose piece is one of some texts, blanks around it aside."""
+        wanted = frozenset(texts)
+        if wanted not in self._among:
+            strings = self._vocabulary.strings
+            self._among[wanted] = tuple(token for token, piece in enumerate(strings) if piece.strip() in wanted)
+        return self._among[wanted]
 
     def logprob(self, told: tuple[int, float, Sequence[tuple[int, float]]], top: int) -> TokenLogprob:
         """A token, its logprob and at most `top` alternatives, from ids to text."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -249,3 +250,30 @@ async def test_lone_surrogates_stand_for_the_replacement_character(local: Callab
     assert [token.logprob for token in broken.logprobs or ()] == pytest.approx(
         [token.logprob for token in whole.logprobs or ()], abs=1e-5
     )
+
+
+@pytest.mark.parametrize("name", ["subject", REAL])
+async def test_alternatives_among_some_texts_are_these_alone_and_all_of_them(
+    local: Callable[..., Client], folders: dict[str, Path], plain_logprobs: Plain, name: str
+) -> None:
+    wanted = ("1", "2", "a")
+    request = scoring("She had", " 12 dolls", top=2)
+    client = local(name)
+    reply = await client.generate(replace(request, among=wanted))
+    tokenizer = Tokenizer.from_file(str(folders[name] / "tokenizer.json"))
+    names = tokenizer.get_vocab()
+    # a character alone, after a blank, or as a byte of its own
+    spellings = {form for text in wanted for form in (text, f"▁{text}", f"Ġ{text}", f"<0x{ord(text):02X}>")}
+    own = {index for spelled, index in names.items() if spelled in spellings}
+    ids, offsets = tokenized(folders[name], "She had 12 dolls")
+    logprobs = plain_logprobs(name, [1 if name == "stories" else 0, *ids])
+    places = [at for at in range(len(ids)) if offsets[at][1] > len("She had")]
+    assert reply.logprobs is not None
+    assert len(own) > len(wanted)
+    for at, item in zip(places, reply.logprobs, strict=True):
+        assert sorted(value for _, value in item.top) == pytest.approx(
+            sorted(logprobs[at, list(own)].tolist()), abs=1e-4
+        )
+        assert {token.strip() for token, _ in item.top} <= set(wanted)
+    # another answer, so another request
+    assert client.wire(request).key(0) != client.wire(replace(request, among=wanted)).key(0)
