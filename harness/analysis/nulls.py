@@ -39,9 +39,7 @@ def permuted_mean(rows: Iterable[ScoreRow], metric: str, seed: int = 0) -> Range
         if verdicts is None or row.status != "ok" or row.scoring.blind:
             continue
         own = seed_of(seed, row.arm.coder, row.latent, row.scoring.scorer, "permuted")
-        made = permuted_figures(
-            verdicts.truth, verdicts.labels, verdicts.scores, metric=metric, permutations=PERMUTATIONS, seed=own
-        )
+        made = permuted_figures(verdicts.truth, *verdicts.answers(), metric=metric, permutations=PERMUTATIONS, seed=own)
         if np.isfinite(made).all():
             figures.append(made)
     if not figures:

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from harness import metrics
 from harness.analysis.load import ScoreRow
@@ -171,16 +170,8 @@ def _status(row: ScoreRow) -> Status:
 
 
 def _own_interval(verdicts: Verdicts, metric: str, seed: int) -> tuple[float, float] | None:
-    # values that order examples may come without labels
-    labels = None if (verdicts.label < 0).all() else verdicts.labels
-    scores = _ranks(verdicts.scores)
-    found = metrics.own_interval(verdicts.truth, labels, scores, metric=metric, draws=DRAWS, seed=seed)
+    found = metrics.own_interval(verdicts.truth, *verdicts.answers(), metric=metric, draws=DRAWS, seed=seed)
     return None if found is None else (found.low, found.high)
-
-
-def _ranks(scores: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-    """Scores in [0, 1] in the same order, which is all that figures of probabilities see of them; NaN stays."""
-    return None if scores is None else rankdata(scores, "dense", nan_policy="omit") / len(scores)
 
 
 def _explanation(arm: ExplanationArm, unit: Unit | None) -> ExplanationLine:

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from harness.values import Example, FailureStatus
 
@@ -93,6 +94,16 @@ class Verdicts:
             if self.answered.any() and np.isfinite(column[self.answered]).all():
                 return column.astype(np.float64)
         return None
+
+    def answers(self) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+        """Labels, and `scores` by rank in (0, 1], `[examples]` each: what figures are computed from.
+
+        Ranks are in the same order, which is all that AUROC and average precision see; NaN stays. None for labels where
+        none was given, and for ranks where there are no scores.
+        """
+        labels = None if (self.label < 0).all() else self.labels
+        scores = self.scores
+        return labels, None if scores is None else rankdata(scores, "dense", nan_policy="omit") / len(scores)
 
     def failures(self) -> Counter[FailureStatus]:
         """How many verdicts are missing, by reason."""

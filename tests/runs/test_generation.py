@@ -297,7 +297,7 @@ async def test_a_coder_that_the_store_alone_has_is_refused(task: Callable[..., T
 async def test_a_store_of_another_subject_is_refused(
     task: Callable[..., Task], words_store: Path, tmp_path: Path
 ) -> None:
-    given = task(store={"path": str(words_store)}, coder=[{"name": "words", "kind": "planted"}])
+    given = task(store={"path": str(words_store)}, coder=[{"name": "words", "kind": "planted"}], latents={"ids": [3]})
     with pytest.raises(Exception, match=r"task\.toml: subject: the store .* was collected from made"):
         await conduct(given, tmp_path / "run")
 
