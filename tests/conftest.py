@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +177,9 @@ def random_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
 def random_run(tmp_path_factory: pytest.TempPathFactory, random_task: Callable[..., Path]) -> Path:
     """A working directory with `stores`, and two runs of `random_task`: `plain` has no populations, `full` has."""
     folder = tmp_path_factory.mktemp("populations")
-    with pytest.MonkeyPatch.context() as patch:
+    # a thread of its own: beside a browser's test this one has an event loop already
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as elsewhere:
         patch.chdir(folder)
         for name, controls in (("plain", ["shuffled", "none"]), ("full", CONTROLS)):
-            asyncio.run(conduct(load_task(random_task(controls=controls)), folder / name))
+            elsewhere.submit(asyncio.run, conduct(load_task(random_task(controls=controls)), folder / name)).result()
     return folder
