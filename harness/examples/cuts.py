@@ -38,8 +38,9 @@ class Cuts:
     """A latent's prompts: to explain from, to choose among explanations by, to score with; and `anywhere`, whole
     windows of shown documents drawn whatever fires in them, as many as to explain from.
 
-    No two parts share a document, nor any of the first two a run of 16 tokens with one to score with: `dropped` says
-    how many were passed over for that.
+    The first three share no document, and `anywhere` none with those to choose by or to score with. Nothing shares a
+    run of 16 tokens with a prompt to score with: `dropped` says how many to explain from or to choose by were passed
+    over for that.
     """
 
     latent: Latent

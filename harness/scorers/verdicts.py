@@ -10,7 +10,6 @@ from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from harness.values import Example, FailureStatus
 
@@ -101,6 +100,8 @@ class Verdicts:
         Ranks are in the same order, which is all that AUROC and average precision see; NaN stays. None for labels where
         none was given, and for ranks where there are no scores.
         """
+        from scipy.stats import rankdata  # here because importing it takes longer than a command that needs none
+
         labels = None if (self.label < 0).all() else self.labels
         scores = self.scores
         return labels, None if scores is None else rankdata(scores, "dense", nan_policy="omit") / len(scores)
