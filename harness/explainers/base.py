@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel
 
 from harness.clients.models import Models
+from harness.clients.wants import Want
 from harness.examples.draw import LatentExamples
 from harness.values import Explanation, Failure, Usage
 
@@ -18,26 +19,39 @@ __all__ = ["Explained", "Explainer"]
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """An explanation or why there is none, with the keys of the replies it rests on and what they cost."""
+    """An explanation or why there is none, with the keys of the replies it rests on and what they cost.
+
+    `notes` is a JSON-able value of how it came about that a reader may want to see, such as candidates passed over.
+    """
 
     explanation: Explanation | Failure
     replies: tuple[str, ...] = ()
     usage: Usage = Usage()
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Explainer(Protocol):
     """One explainer of a task; one class a kind, registered by name.
 
     `Settings` validates the keys of the `[[explainer]]` table beyond `name` and `kind`. `models` are the names of
-    the models asked, `identity` a JSON-able value of all that decides the explanations beside the examples.
+    the models asked, `identity` a JSON-able value of all that decides the explanations beside the examples. What a kind
+    does not say itself holds for it if it inherits from this class:
+
+    - `wants`: what it wants of a model beyond text;
+    - `needs_subject`: true where it asks the subject: the task needs one, and `bind` is called once before it explains.
     """
 
     Settings: ClassVar[type[BaseModel]]
     models: tuple[str, ...]
     identity: Mapping[str, Any]
+    wants: tuple[Want, ...] = ()
+    needs_subject: bool = False
 
     def __init__(self, settings: Any, models: Models, base: Path) -> None: ...
 
     async def explain(self, examples: LatentExamples, seed: int) -> Explained:
         """Explain one latent from the examples that may be shown; random choices follow `seed`."""
         ...
+
+    def bind(self, subject: Any) -> None:
+        """Take the subject, a `harness.subject.texts.SubjectTexts` or what stands in for it."""

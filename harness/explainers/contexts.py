@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from harness.clients.ask import ask
 from harness.clients.models import Models
 from harness.examples.draw import LatentExamples
-from harness.explainers.base import Explained
+from harness.explainers.base import Explained, Explainer
 from harness.questions.kinds import Explain
 from harness.questions.prompts import load_variant
 from harness.questions.strength import Rounding
@@ -19,7 +20,7 @@ from harness.values import Explanation, Failure
 __all__ = ["Contexts"]
 
 
-class Contexts:
+class Contexts(Explainer):
     """Asks `model` by the prompt variant `prompt` once a latent."""
 
     class Settings(BaseModel):
@@ -40,7 +41,7 @@ class Contexts:
         self._variant = load_variant("explain", settings.prompt, base)
         self._rounding: Rounding = settings.strengths
         self.models = (settings.model,)
-        self.identity: dict[str, Any] = {
+        self.identity: Mapping[str, Any] = {
             "kind": "contexts",
             "model": models.identity(settings.model),
             "prompt": self._variant.digest,

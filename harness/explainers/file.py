@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from harness import rules
 from harness.clients.models import Models
 from harness.errors import TaskError
 from harness.examples.draw import LatentExamples
-from harness.explainers.base import Explained
+from harness.explainers.base import Explained, Explainer
 from harness.validation import validated
 from harness.values import Explanation, Failure, digest
 
@@ -35,7 +36,7 @@ class _Line(BaseModel):
         return rule
 
 
-class FromFile:
+class FromFile(Explainer):
     """Reads `path`, JSON lines with `latent` and `explanation`, and `coder` where there are several."""
 
     class Settings(BaseModel):
@@ -50,7 +51,7 @@ class FromFile:
         self._lines = _read(self._path)
         self.models: tuple[str, ...] = ()
         content = sorted(line.model_dump_json() for line in self._lines.values())
-        self.identity: dict[str, Any] = {"kind": "file", "content": digest(content)}
+        self.identity: Mapping[str, Any] = {"kind": "file", "content": digest(content)}
 
     async def explain(self, examples: LatentExamples, seed: int) -> Explained:  # noqa: ARG002 - nothing is random
         """The file's explanation of a latent."""

@@ -145,7 +145,8 @@ class Conductor:
         if arm.control == "lexical" and isinstance(answer, Explanation) and answer.rule is None:
             answer = Failure("no_rule", f"the lexical baseline found no rule: {answer.text}")
         unit = explanation_unit(key, arm, latent, answer, explained.replies, explained.usage)
-        return replace(unit, result={**unit.result, "examples": dict(drawn.counts)})
+        noted = {"notes": dict(explained.notes)} if explained.notes else {}
+        return replace(unit, result={**unit.result, **noted, "examples": dict(drawn.counts)})
 
     async def _shuffle(self, arm: ExplanationArm, latent: Latent, key: str) -> Unit:
         """The explanation of the next latent in the cycle that has one and is unlike this latent.

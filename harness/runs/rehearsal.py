@@ -106,10 +106,10 @@ def rehearsing(client: Client, price: Price | None, book: Book) -> Client:
 
 
 def unread(plan: Plan) -> None:
-    """From now on no text is read: every one is silent to a plan's scorers."""
-    for scorer in plan.scorers.values():
-        if scorer.needs_subject:
-            scorer.bind(_Unread())
+    """From now on no text is read: every one is silent to a plan's explainers and scorers."""
+    for one in (*plan.explainers.values(), *plan.scorers.values()):
+        if one.needs_subject:
+            one.bind(_Unread())
 
 
 async def rehearse(

@@ -157,14 +157,14 @@ def make_plan(task: Task, models: Models, store_id: str, populations: Sequence[P
     explainers = {s.name: _explainer(s, models, task) for s in task.explainer}
     scorers = {s.name: _scorer(s, models, task) for s in task.scorer}
     _check_rungs(task, scorers)
-    subject = _subject(task, scorers, populations)
+    subject = _subject(task, explainers, scorers, populations)
     coders = [coder.name for coder in task.coder]
     baseline = _explainer(_BASELINE, models, task) if "lexical" in task.controls else None
     places = [*((coder, store_id) for coder in coders), *((one.name, one.store_id) for one in populations)]
     scoring = [arm for coder, store in places for arm in _scoring(task, scorers, models, store, coder, subject)]
-    explaining = [arm for coder in coders for arm in _explaining(task, explainers, baseline, store_id, coder)]
+    explaining = [arm for coder in coders for arm in _explaining(task, explainers, baseline, store_id, coder, subject)]
     for one in populations:
-        digests = {name: _own(task, explainer, one.store_id, one.name) for name, explainer in explainers.items()}
+        digests = {name: _own(task, made, one.store_id, one.name, subject) for name, made in explainers.items()}
         explaining += [ExplanationArm(name, one.control, one.name, own) for name, own in digests.items()]
     if any(arm.blind for arm in scoring):
         beside = digest([_VERSION, NO_EXPLANATION])
@@ -257,16 +257,22 @@ def _scorer(settings: ScorerSettings, models: Models, task: Task) -> Scorer:
         return kind(validated(kind.Settings, settings.options, where), models, task.base)
 
 
-def _subject(task: Task, scorers: Mapping[str, Scorer], populations: Sequence[PopulationPlace]) -> SubjectTexts | None:
-    """Who reads texts, bound to the scorers that need it; nothing is loaded yet."""
-    needing = {name: scorer for name, scorer in scorers.items() if scorer.needs_subject}
+def _subject(
+    task: Task,
+    explainers: Mapping[str, Explainer],
+    scorers: Mapping[str, Scorer],
+    populations: Sequence[PopulationPlace],
+) -> SubjectTexts | None:
+    """Who reads texts, bound to the explainers and scorers that need it; nothing is loaded yet."""
+    both = (("explainer", explainers), ("scorer", scorers))
+    needing = {f"{kind}.{name}": one for kind, ones in both for name, one in ones.items() if one.needs_subject}
     if not needing:
         return None
-    with naming(f"{task.source}: scorer.{next(iter(needing))}"):
+    with naming(f"{task.source}: {next(iter(needing))}"):
         if task.subject is None:
             raise TaskError(
                 "this kind has texts read by the subject, and the task has none: add the [subject] that the store was "
-                "collected from, or leave this scorer out"
+                "collected from, or leave it out"
             )
         for coder in task.coder:
             if coder.missing:
@@ -275,8 +281,8 @@ def _subject(task: Task, scorers: Mapping[str, Scorer], populations: Sequence[Po
 
     with naming(task.source):
         subject = SubjectTexts(task.subject, (*task.coder, *(one.coder for one in populations)), task.base)
-    for scorer in needing.values():
-        scorer.bind(subject)
+    for one in needing.values():
+        one.bind(subject)
     return subject
 
 
@@ -300,11 +306,16 @@ def _drawing(task: Task, part: str) -> dict[str, Any]:
 
 
 def _explaining(
-    task: Task, explainers: Mapping[str, Explainer], baseline: Explainer | None, store_id: str, coder: str
+    task: Task,
+    explainers: Mapping[str, Explainer],
+    baseline: Explainer | None,
+    store_id: str,
+    coder: str,
+    subject: SubjectTexts | None,
 ) -> list[ExplanationArm]:
     arms = []
     for name, explainer in explainers.items():
-        own = _own(task, explainer, store_id, coder)
+        own = _own(task, explainer, store_id, coder, subject)
         arms.append(ExplanationArm(name, None, coder, own))
         if "shuffled" in task.controls:
             arms.append(ExplanationArm(name, "shuffled", coder, digest([_VERSION, "shuffled", own])))
@@ -313,16 +324,17 @@ def _explaining(
             arms.append(ExplanationArm(None, control, coder, digest([_VERSION, control])))
         elif control == "lexical" and baseline is not None:
             # not the digest of an equal explainer: there an explanation without a rule is none that failed
-            own = digest([_VERSION, control, _own(task, baseline, store_id, coder)])
+            own = digest([_VERSION, control, _own(task, baseline, store_id, coder, None)])
             arms.append(ExplanationArm(None, control, coder, own))
     return arms
 
 
-def _own(task: Task, explainer: Explainer, store_id: str, coder: str) -> str:
+def _own(task: Task, explainer: Explainer, store_id: str, coder: str, subject: SubjectTexts | None) -> str:
     """The digest of an explainer's own arm on a coder."""
     parts = [_VERSION, "explanation", dict(explainer.identity), _drawing(task, "shown"), store_id, coder]
+    asked = [subject.identity(coder)] if subject is not None and explainer.needs_subject else []
     # scored windows decide which shown ones are dropped as near copies
-    return digest([*parts, _drawing(task, "scored"), task.latents.min_examples])
+    return digest([*parts, _drawing(task, "scored"), task.latents.min_examples, *asked])
 
 
 def _decides(task: Task, rung: Rung, models: Models) -> list[Any]:

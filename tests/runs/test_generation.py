@@ -279,7 +279,7 @@ async def test_without_a_subject_it_is_refused_by_name_before_anything_is_done(
         await check(load_task(path))
     assert str(told.value) == (
         f"{path}: scorer.generation: this kind has texts read by the subject, and the task has none: add the [subject] "
-        "that the store was collected from, or leave this scorer out"
+        "that the store was collected from, or leave it out"
     )
 
 
