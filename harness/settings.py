@@ -305,7 +305,13 @@ class ExplainerSettings(KindSettings):
 
 
 class ScorerSettings(KindSettings):
-    """One scorer; keys beyond name and kind are validated by the kind."""
+    """One scorer; keys beyond name, kind and explainers are validated by the kind.
+
+    `explainers` names those whose explanations it judges, theirs for other latents and for random ones too; left out,
+    it judges all. Controls without an explainer, such as `none`, it judges either way.
+    """
+
+    explainers: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
 
 
 class PrimarySettings(Frozen):

@@ -68,7 +68,8 @@ class Task(Frozen):
 
     `model` holds settings of models by their name, such as `[model."truth/planted"]`; each provider validates
     its own. `source` is the file, `base` the folder that relative paths start from. `controls` are told of in
-    `docs/controls.md`; those that are `populations` need a [subject] to read and no [store].
+    `docs/controls.md`; those that are `populations` need a [subject] to read and no [store]. `interventions` is for
+    explainers and scorers that change latents while the subject writes.
     """
 
     name: Name
@@ -81,6 +82,7 @@ class Task(Frozen):
     explainer: tuple[ExplainerSettings, ...]
     scorer: tuple[ScorerSettings, ...]
     controls: tuple[Control, ...] = ("shuffled", "none")
+    interventions: InterventionSettings | None = None
     primary: PrimarySettings | None = None
     limits: LimitSettings = LimitSettings()
     model: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -107,6 +109,7 @@ class Task(Frozen):
             if coder.missing:
                 raise ValueError(f"coder.{coder.name}: {coder.missing}")
         self._check_controls()
+        self._check_explainers()
         if self.subject is not None and self.examples.scored.headline != "random":
             raise ValueError(
                 'examples.scored.rungs: "zero-row" and "same-row" are for imported records; where a [subject] reads '
@@ -116,6 +119,7 @@ class Task(Frozen):
             raise ValueError(
                 f"examples.window ({self.examples.window}) has to divide subject.context ({self.subject.context})"
             )
+        self._check_interventions()
         return self
 
     def _check_controls(self) -> None:
@@ -132,6 +136,27 @@ class Task(Frozen):
                     raise ValueError(
                         f'controls: "{control}" reads the activations at a coder\'s hookpoint, and coder '
                         f'"{coder.name}" reads text: leave the control out'
+                    )
+
+    def _check_interventions(self) -> None:
+        if self.interventions is None:
+            return
+        if self.subject is None:
+            raise ValueError("[interventions] are on a subject: add the [subject] that the store was collected from")
+        if self.subject.context % self.interventions.window:
+            raise ValueError(
+                f"interventions.window ({self.interventions.window}) has to divide subject.context "
+                f"({self.subject.context})"
+            )
+
+    def _check_explainers(self) -> None:
+        known = [explainer.name for explainer in self.explainer]
+        for scorer in self.scorer:
+            for name in scorer.explainers or ():
+                if name not in known:
+                    raise ValueError(
+                        f'scorer.{scorer.name}.explainers: "{name}" is no [[explainer]] of this task; there are: '
+                        + ", ".join(known)
                     )
 
     @property

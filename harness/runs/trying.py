@@ -117,7 +117,7 @@ async def _attempt(task: Task, plan: Plan, name: str, examples: LatentExamples, 
         await _judge(task, plan, arm.scorer, scored_set, explained.explanation, examples, seen)
         for arm in plan.score_arms
         for scored_set in examples.scored
-        if arm.coder == latent.coder and scored_set.rung == arm.rung
+        if arm.coder == latent.coder and scored_set.rung == arm.rung and (not arm.explainers or name in arm.explainers)
     ]
     return replace(made, judged=tuple(judged))
 

@@ -87,7 +87,8 @@ class PopulationPlace:
 class ScoreArm:
     """One scorer on one rung of one coder; `metric` is what it is ranked by, `blind` ones judge no explanation.
 
-    `chance` is what that figure is by guessing, None where it is that of `harness.metrics.CHANCE`.
+    `chance` is what that figure is by guessing, None where it is that of `harness.metrics.CHANCE`. `explainers` are
+    those whose explanations it judges, None for all.
     """
 
     scorer: str
@@ -99,6 +100,7 @@ class ScoreArm:
     metric: str = "balanced_accuracy"
     blind: bool = False
     chance: float | None = None
+    explainers: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,8 @@ def arm_label(explainer: str | None, control: str | None) -> str:
 
 def judges(score: ScoreArm, arm: ExplanationArm) -> bool:
     """Whether a scorer's arm judges an explainer or control: blind ones stand beside no explanation at all."""
-    return score.coder == arm.coder and score.blind == alone(arm)
+    chosen = score.explainers is None or arm.explainer is None or arm.explainer in score.explainers
+    return score.coder == arm.coder and score.blind == alone(arm) and chosen
 
 
 def _explainer(settings: ExplainerSettings, models: Models, task: Task) -> Explainer:
@@ -353,6 +356,7 @@ def _scoring(
     subject: SubjectTexts | None,
 ) -> list[ScoreArm]:
     read = [] if subject is None else [subject.identity(coder)]
+    chosen = {settings.name: settings.explainers for settings in task.scorer}
     return [
         ScoreArm(
             name,
@@ -375,6 +379,7 @@ def _scoring(
             scorer.metric,
             scorer.blind,
             scorer.chance,
+            chosen[name],
         )
         for name, scorer in scorers.items()
         for rung in task.examples.scored.rungs

@@ -92,6 +92,23 @@ def test_a_population_has_an_arm_of_each_explainer_and_is_judged_by_each_scorer(
     assert {arm.digest for arm in own[:2]}.isdisjoint(arm.digest for arm in moved.explanation_arms)
 
 
+def test_a_scorer_judges_the_explainers_that_it_names_and_controls_without_one(plan: Callable[..., Plan]) -> None:
+    chosen = {**JUDGE, "name": "chosen", "explainers": ["b"]}
+    found = plan(explainer=[WRITER, {**WRITER, "name": "b"}], scorer=[JUDGE, chosen], controls=["shuffled", "none"])
+    by = {
+        (arm.explainer, arm.control): [score.scorer for score in found.scoring(arm)] for arm in found.explanation_arms
+    }
+    assert by == {
+        ("a", None): ["detection"],
+        ("a", "shuffled"): ["detection"],
+        ("b", None): ["detection", "chosen"],
+        ("b", "shuffled"): ["detection", "chosen"],
+        (None, "none"): ["detection", "chosen"],
+    }
+    # whom it judges changes nothing of what it says of them
+    assert len({arm.digest for arm in found.score_arms}) == 1
+
+
 def test_misplaced_marks_are_asked_of_scorers_that_show_marks(plan: Callable[..., Plan]) -> None:
     fuzzing = {**JUDGE, "name": "fuzzing", "kind": "fuzzing"}
     rungs = ('examples.scored.rungs=["random", "misplaced"]',)
