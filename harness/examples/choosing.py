@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -22,7 +22,7 @@ from harness.store import CoderReader
 from harness.task import ExampleSettings, Rung
 from harness.values import Failure, Split
 
-__all__ = ["SELECT", "Choice", "Chosen", "choose"]
+__all__ = ["SELECT", "Choice", "Chosen", "LatentWindows", "choose"]
 
 SELECT: Final = 20
 # positions that are drawn together
@@ -84,7 +84,7 @@ def choose(
     Raises:
         StoreError: the window does not divide the store's contexts, or there is no such latent.
     """
-    latent = _Latent(coder, index, settings, seed)
+    latent = LatentWindows(coder, index, settings, seed)
     found = len(latent.windows)
     if found < max(min_examples, 1):
         return _too_few(f"it activates {_windows(found)} of one document, and {max(min_examples, 1)} are needed")
@@ -132,11 +132,12 @@ def choose(
     )
 
 
-class _Latent:
+class LatentWindows:
     """One latent's windows while they are being drawn from."""
 
     def __init__(self, coder: CoderReader, index: int, settings: ExampleSettings, seed: int) -> None:
         self._coder, self._index, self._settings, self._seed = coder, index, settings, seed
+        self.window = settings.window
         self._generator = Chance(seed, coder.name, index).generator
         self.selected: bool = coder.store.manifest.frame.sampling == "selected"
         self._quantiles = 1 if self.selected else settings.scored.quantiles
@@ -232,11 +233,7 @@ class _Latent:
             places, generator = self._like(generator), None
         else:
             places = candidates(self._coder, self._index, rung)
-        groups = [self._of_split(group, "scored") for group in places]
-        if self._centring is None:
-            order = in_turns([self._silent_around(group) for group in groups], generator)
-        else:
-            order = self._centring.silent(in_turns(groups, generator).tolist(), self._firings, 2 * count)
+        order = self._silent_near(places, "scored", generator, 2 * count)
         drawn, dropped = draw_from([order], count, lambda some: self._shares(some, seen))
         self.counts[f"scored_{rung.replace('-', '_')}_dropped"] = dropped
         return drawn
@@ -283,6 +280,35 @@ class _Latent:
             quantiles,
         )
 
+    def more_shown(self, quantile: int | None, count: int, purpose: str, seen: NDArray[np.uint32]) -> Chosen:
+        """Up to `count` activating windows of the shown split, of one quantile or any, that hold no run in `seen`.
+
+        They begin a random order that is the same for every count.
+        """
+        mine = self._of("shown")
+        if quantile is not None:
+            mine = mine[self._labels[mine] == quantile]
+        order = self._generator(purpose).permutation(mine)
+        return self._active(draw_from([order], count, lambda some: self._shares(self.windows.starts[some], seen))[0])
+
+    def more_silent(self, rung: Rung, count: int, purpose: str, seen: NDArray[np.uint32]) -> Chosen:
+        """As `more_shown`, windows on which the latent is silent; of any rung but `semantic` and `misplaced`."""
+        generator, window = self._generator(purpose), self.window
+        if rung in HARD:
+            # centred windows are cut one by one: twice as many, as some are passed over
+            order = self._silent_near(candidates(self._coder, self._index, rung), "shown", generator, 2 * count)
+        elif self._centring is not None:
+            order = self._centring.silent(self._anywhere("shown", generator), self._firings, 2 * count)
+        elif rung == "random":
+            pool = self._pool("shown")
+            order = window * generator.permutation(pool[~contained(pool, self._every)])
+        else:
+            rows = zero_rows if rung == "zero-row" else silent_rows
+            order = window * rows(self._pool("shown"), self._every, self._grid.per_context, generator)
+        starts = draw_from([order], count, lambda some: self._shares(some, seen))[0]
+        silent = np.zeros((len(starts), window), dtype=np.float32)
+        return Chosen(starts, silent, np.zeros(len(starts), dtype=bool), np.zeros(len(starts), dtype=np.int64))
+
     def runs(self, *starts: NDArray[np.int64]) -> NDArray[np.uint32]:
         """The numbers of the runs in windows that the store has elsewhere too."""
         return self._repeats.inside(np.concatenate(starts), self._grid.window)
@@ -307,6 +333,18 @@ class _Latent:
             return self._settings.window * random_silent(pool, mine, count, generator)
         rows = zero_rows if rung == "zero-row" else silent_rows
         return self._settings.window * rows(pool, self._every, self._grid.per_context, generator)[:count]
+
+    def _silent_near(
+        self, places: Sequence[NDArray[np.int64]], split: Split, generator: np.random.Generator | None, most: int
+    ) -> NDArray[np.int64]:
+        """The silent windows (starts) of a split that hold some positions, group by group in turns.
+
+        At least `most` where there are so many.
+        """
+        groups = [self._of_split(group, split) for group in places]
+        if self._centring is None:
+            return in_turns([self._silent_around(group) for group in groups], generator)
+        return self._centring.silent(in_turns(groups, generator).tolist(), self._firings, most)
 
     def _anywhere(self, split: Split, generator: np.random.Generator) -> Iterator[int]:
         """Positions of a split's documents, uniformly; as many as there are in the store, so that it ends."""

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import numpy as np
-
-from harness.examples.choosing import Chosen, choose
+from harness.examples.choosing import choose
+from harness.examples.pool import Pool, with_text
 from harness.examples.rungs import RUNGS
-from harness.store import CoderReader, Store
+from harness.store import CoderReader
 from harness.task import ExampleSettings
-from harness.values import Example, Failure, Latent, Passage, Place, ScoredSet
+from harness.values import Example, Failure, Latent, ScoredSet
 
 __all__ = ["LatentExamples", "draw"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LatentExamples:
-    """A latent's examples: its `Choice` with the text of each window."""
+    """A latent's examples: its `Choice` with the text of each window; `pool` has more of the shown documents."""
 
     latent: Latent
     shown: tuple[Example, ...]
@@ -27,6 +26,7 @@ class LatentExamples:
     maximum: float
     base_rate: float | None
     counts: Mapping[str, int]
+    pool: Pool = field(default_factory=Pool)
 
 
 def draw(
@@ -39,37 +39,14 @@ def draw(
     store, window, latent = coder.store, settings.window, Latent(coder.name, index)
     return LatentExamples(
         latent,
-        _examples(store, choice.shown, window, None),
-        _examples(store, choice.select, window, RUNGS[store.manifest.frame.sampling][0]),
+        with_text(store, choice.shown, window, None),
+        with_text(store, choice.select, window, RUNGS[store.manifest.frame.sampling][0]),
         tuple(
-            ScoredSet(rung, _examples(store, chosen, window, rung), latent, choice.maximum)
+            ScoredSet(rung, with_text(store, chosen, window, rung), latent, choice.maximum)
             for rung, chosen in choice.scored.items()
         ),
         choice.maximum,
         choice.base_rate,
         choice.counts,
-    )
-
-
-def _examples(store: Store, chosen: Chosen, window: int, rung: str | None) -> tuple[Example, ...]:
-    """Examples with their text; the silent ones are of that rung."""
-    contexts, starts = np.divmod(chosen.starts, store.context_length)
-    # before the rows are taken: a view of a read-only array is read-only
-    chosen.activations.setflags(write=False)
-    columns = (
-        store.window_pieces(chosen.starts, window),
-        contexts.tolist(),
-        starts.tolist(),
-        chosen.activations,
-        chosen.quantiles.tolist(),
-        chosen.active.tolist(),
-    )
-    return tuple(
-        Example(
-            Passage(text, (), Place(store.id, context, start), store),
-            activations,
-            quantile or None,
-            None if active else rung,
-        )
-        for text, context, start, activations, quantile, active in zip(*columns, strict=True)
+        Pool.of(coder, index, settings, seed),
     )

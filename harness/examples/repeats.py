@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
@@ -22,6 +22,8 @@ RUN: Final = 16
 # hashes that are sorted together: 256 MiB, and as much to compare them
 _MOST: Final = 1 << 25
 _CHUNK: Final = 4096
+# runs whose positions are looked at together
+_PART: Final = 1 << 18
 _BASE: Final = 0x9E3779B97F4A7C15 | 1
 # of a hash, the bits that tell for nearly all runs, without a search, that the store has them once
 _BITS: Final = 22
@@ -41,6 +43,14 @@ class Repeats:
         """The distinct numbers of the repeated runs in windows of that length, given by their starts; ascending."""
         places = self._places(windows, length)[0]
         return np.unique(self._numbers[places]) if len(places) else np.empty(0, dtype=np.uint32)
+
+    def of(self, wanted: Callable[[NDArray[np.int64]], NDArray[np.bool_]]) -> NDArray[np.uint32]:
+        """The distinct numbers of the repeated runs whose positions, int64 `[runs, run]`, are wanted; ascending."""
+        found = [np.empty(0, dtype=np.uint32)]
+        for low in range(0, len(self._starts), _PART):
+            positions = self._starts[low : low + _PART].astype(np.int64)[:, None] + np.arange(self._run)
+            found.append(np.unique(self._numbers[low : low + _PART][wanted(positions)]))
+        return np.unique(np.concatenate(found))
 
     def shared(self, windows: NDArray[np.int64], length: int, numbers: NDArray[np.uint32]) -> NDArray[np.bool_]:
         """Which windows hold any of the runs of these ascending numbers; bool `[windows]`."""

@@ -239,3 +239,21 @@ def test_a_latent_without_records_has_too_few_examples(make: Make, tmp_path: Pat
     records = [Record("m", "s", 2, [" a", " b"], [1, 0], "")]
     store = write_records(records, "made", tmp_path / "lone")
     assert isinstance(draw(store.coder("s"), 0, settings(), 0), Failure)
+
+
+@pytest.mark.parametrize("latent", [0, 2])
+def test_a_pool_has_windows_of_the_latents_own_shown_rows(make: Make, latent: int) -> None:
+    made = make()
+    found = drawn(made, latent, settings())
+    assert found.pool.rungs == BOTH
+    more = [*found.pool.activating(1000), *(one for rung in BOTH for one in found.pool.silent(1000, rung))]
+    assert contexts(found.shown) <= contexts(more) <= set(made.values[latent])
+    split = grid_of(made.store, 32, 0, SHARES).split.reshape(made.store.n_contexts, -1)
+    for one in more:
+        place = one.passage.place
+        assert place is not None
+        assert split[place.context, place.start // 32] == SPLITS.index("shown")
+        own = made.values[latent][place.context][place.start : place.start + 32]
+        assert (own > 0).any() == one.activating
+    with pytest.raises(ValueError, match="no quantile 1"):
+        found.pool.activating(1, 1)
