@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from harness.clients.protocol import Client, Reply, Request
 from harness.clients.replies import request_key
-from harness.errors import ClientError, Drained, Refused, RunEnding
+from harness.errors import ClientError, Drained, MissingLogprobs, Refused, RunEnding
 from harness.questions.kinds import Answer, Question, Texts
 from harness.questions.messages import Message
 from harness.questions.prompts import Variant
@@ -97,7 +97,11 @@ async def _once(client: Client, variant: Variant, question: Question, request: R
 def _read(client: Client, variant: Variant, question: Question, reply: Reply) -> Answer | Failure:
     if reply.finish == "refusal":
         return Failure("refused", "the provider ended the reply as a refusal")
-    answer = variant.parse(question, reply.text, reply.logprobs, rules=client.capabilities.model_free)
+    try:
+        answer = variant.parse(question, reply.text, reply.logprobs, rules=client.capabilities.model_free)
+    except MissingLogprobs as error:
+        # they are there and are none: nobody looked at them before
+        return Failure("unparsable", error.message)
     if reply.finish == "length" and isinstance(answer, Texts):
         # its last line may be cut off
         answer = variant.parse(question, reply.text.rpartition("\n")[0], reply.logprobs)

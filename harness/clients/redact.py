@@ -50,7 +50,7 @@ class Redactor:
         # Any run of 2 * _RUN - 1 characters of the key holds one of these whole: few enough to look for in every text.
         starts = range(0, len(self._key) - _RUN + 1, _RUN) if len(self._key) >= 2 * _RUN else ()
         self._probes = (*self._forms, *(self._key[at : at + _RUN] for at in starts))
-        self._byte_probes = tuple(probe.encode() for probe in self._probes)
+        self._byte_forms = tuple(form.encode() for form in self._forms)
         self._pieces = {self._key[at : at + _RUN] for at in range(len(self._key) - _RUN + 1)} if starts else set[str]()
 
     def found(self, text: str) -> bool:
@@ -90,9 +90,10 @@ class Redactor:
             return False
         if isinstance(raw, RawLogprobs):
             content = raw.raw  # a copy, so once
-            if _ESCAPED.search(content) is None:
-                # what its tokens spell is the text, searched above
-                return any(probe in content for probe in self._byte_probes)
+            if b"\\" not in content or _ESCAPED.search(content) is None:
+                # What its tokens spell is the text, searched above. An alternative is one token: pieces of the key are
+                # not looked for in it, which would take longer than all else that is done with a long reply.
+                return any(form in content for form in self._byte_forms)
         alternatives = "\0".join(text for item in raw for text, _ in item.top)
         return self.found(alternatives) or self.found("".join(item.token for item in raw))
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from harness.clients.ask import TOP_LOGPROBS, Asked, ask
+from harness.clients.logprobs import RawLogprobs
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.replies import request_key
 from harness.clients.wire import Wire
@@ -178,3 +179,15 @@ async def test_a_rule_is_taken_only_from_a_client_without_a_language_model() -> 
     rule = {"kind": "tokens", "tokens": [" May"]}
     assert (await asked(Scripted(text, model_free=True), TELL)).answer == Explanation("months", rule)
     assert (await asked(Scripted(text), TELL)).answer == Explanation("months")
+
+
+async def test_logprobs_that_turn_out_to_be_none_are_an_unreadable_reply_and_asked_for_once_more() -> None:
+    broken = Reply("[1,0]", "stop", Usage(), RawLogprobs(b'{"content":[{"token":}]}'))
+    good = tuple(TokenLogprob(token, -0.1, ((token, -0.1),)) for token in ("[", "1", ",", "0", "]"))
+    client = Scripted(broken, Reply("[1,0]", "stop", Usage(), good), broken, broken, logprobs=True)
+    answered = await ask(client, DETECT, JUDGE, logprobs=True)
+    assert isinstance(answered.answer, Judgement)
+    failed = await ask(client, DETECT, JUDGE, logprobs=True)
+    assert isinstance(failed.answer, Failure)
+    assert failed.answer.status == "unparsable"
+    assert "logprobs cannot be read" in failed.answer.message

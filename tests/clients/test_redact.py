@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.clients.logprobs import RawLogprobs
 from harness.clients.protocol import Reply
 from harness.clients.redact import REDACTED, Redactor, guard_logs, release_logs
 from harness.values import TokenLogprob, Usage
@@ -89,6 +90,17 @@ def test_a_reply_loses_the_key_from_every_string() -> None:
     assert reply.text == f"it is {REDACTED}"
     assert reply.logprobs is not None
     assert len(reply.logprobs) == 1
+
+
+@pytest.mark.parametrize("escaped", [False, True])
+def test_a_key_among_the_alternatives_of_raw_logprobs_goes(escaped: bool) -> None:
+    shown = "".join(f"\\u{ord(char):04x}" for char in KEY) if escaped else KEY
+    raw = '{"content":[{"token":"1","logprob":-1,"top_logprobs":[{"token":"KEY","logprob":-1}]}]}'.replace("KEY", shown)
+    assert json.loads(raw)["content"][0]["top_logprobs"][0]["token"] == KEY
+    reply = Redactor(KEY).reply(Reply("1", "stop", Usage(), RawLogprobs(raw.encode())))
+    assert KEY not in repr(reply)
+    assert reply.logprobs is not None
+    assert reply.logprobs[0].token == "1"
 
 
 def test_a_key_spelled_by_tokens_cannot_be_put_together_again() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 import msgspec
 
-from harness.clients.logprobs import RawLogprobs
+from harness.clients.logprobs import RawLogprobs, set_apart
 from harness.clients.protocol import Capabilities, FinishReason, Reply, Request
 from harness.clients.providers._sdk import joined, plain
 from harness.errors import MissingLogprobs
@@ -37,6 +38,7 @@ class _Completion(TypedDict, total=False):
     prompt_logprobs: Any  # vLLM's
 
 
+_NULL = msgspec.Raw(b"null")
 _COMPLETION = msgspec.json.Decoder(_Completion)
 
 
@@ -72,11 +74,18 @@ class ChatDialect:
         return body | dict(self.extra)
 
     def decode(self, content: bytes) -> Mapping[str, Any]:
-        """A chat completion without what is not looked at; logprobs stay JSON.
+        """A chat completion without what is not looked at; logprobs stay JSON, and nobody has looked whether it is.
 
         Raises:
             ValueError: it is no JSON, or no JSON that can be a reply.
         """
+        if (parts := set_apart(content)) is not None:
+            with suppress(ValueError):
+                data = _COMPLETION.decode(parts[0])
+                choices = data.get("choices") or ()
+                if len(choices) == 1 and choices[0].get("logprobs") == _NULL:
+                    choices[0]["logprobs"] = parts[1]
+                    return data
         return _COMPLETION.decode(content)
 
     def reply(self, data: Mapping[str, Any], request: Request) -> Reply:
