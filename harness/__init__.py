@@ -5,6 +5,7 @@ Ask if a judge can judge:   harness.judge("openai/gpt-5-mini")
 See what it would cost:     harness.plan("demo").table()
 Read what came out:         harness.load("runs/demo").explanations(), .scores(), .verdicts(), .summary()
 Compare arms and runs:      harness.compare("runs/a", "runs/b").differences
+Any table of a run:         harness.analyse("runs/demo", table="quantiles")
 Build a task in Python:     harness.load_task("demo", ["latents.sample=5"])
 """
 
@@ -14,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.analysis.analyse import analyse as analyse
     from harness.analysis.compare import compare as compare
     from harness.analysis.load import Run as Run
     from harness.analysis.load import load as load
@@ -35,6 +37,7 @@ __all__ = [
     "Task",
     "UserError",
     "ajudge",
+    "analyse",
     "arun",
     "compare",
     "judge",
@@ -52,6 +55,7 @@ _PUBLIC = {
     "Task": "harness.task",
     "UserError": "harness.errors",
     "ajudge": "harness.api",
+    "analyse": "harness.analysis.analyse",
     "arun": "harness.api",
     "compare": "harness.analysis.compare",
     "judge": "harness.api",

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import typer
 
+from harness.cli.analyse import analyse
 from harness.cli.collect import collect
 from harness.cli.compare import compare
 from harness.cli.examples import examples
@@ -42,6 +43,7 @@ app.command("models")(models)
 app.command("judge")(judge)
 app.command("report")(report)
 app.command("compare")(compare)
+app.command("analyse")(analyse)
 app.command("export")(export)
 app.command("import")(import_)
 app.command("store")(store)
