@@ -186,11 +186,16 @@ class Rise:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """How the subject went on with a prompt, without and with an intervention."""
+    """How the subject went on with a prompt, without and with an intervention.
+
+    `place` is where the prompt begins and `quantile` that of its window, from 1.
+    """
 
     prompt: str
     clean: str
     steered: str
+    place: Place | None = None
+    quantile: int = 0
 
 
 @dataclass(frozen=True, slots=True)

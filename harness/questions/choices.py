@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from harness.questions.kinds import Answer, Choice, Intruder, Question
+from harness.questions.kinds import Answer, Choice, Intruder, Question, Steered
 from harness.questions.labels import without_thinking
 from harness.values import Failure, TokenLogprob
 
@@ -45,7 +45,7 @@ class NumberChoice:
 
 
 def _count(question: Question) -> int:
-    if not isinstance(question, Intruder):
+    if not isinstance(question, Intruder | Steered):
         raise ValueError(f"a question {question.name} has no number for an answer")
     return len(question.passages)
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import PromptError
 from harness.questions.kinds import (
+    Amplified,
     Answer,
     Choice,
     Detect,
@@ -21,31 +22,40 @@ from harness.questions.kinds import (
     Intruder,
     Judgement,
     Question,
+    Rises,
     Sentences,
     Simulate,
     Simulation,
+    Steered,
     Surprisal,
     Texts,
 )
 from harness.questions.render import parse_marked
 from harness.questions.strength import STRONGEST
-from harness.values import Example, Explanation, Passage
+from harness.values import Example, Explanation, Passage, Rise
 
 __all__ = [
+    "AmplifiedFile",
+    "AmplifiedShot",
     "ExplainFile",
     "ExplainShot",
     "GenerateFile",
     "GenerateShot",
+    "InterventionFile",
+    "InterventionShot",
     "IntruderFile",
     "IntruderShot",
     "JudgeFile",
     "JudgeShot",
     "Labelled",
     "PromptFile",
+    "RiseShot",
     "Sampling",
     "Shot",
     "SimulateFile",
     "SimulateShot",
+    "SteeredFile",
+    "SteeredShot",
     "SurprisalFile",
     "SurprisalShot",
     "Templates",
@@ -196,8 +206,92 @@ class SurprisalFile(_Frozen):
         return Sampling(max_tokens=1, logprobs=True)
 
 
-PromptFile = ExplainFile | JudgeFile | SimulateFile | IntruderFile | GenerateFile | SurprisalFile
-Shot = ExplainShot | JudgeShot | SimulateShot | IntruderShot | GenerateShot | SurprisalShot
+class RiseShot(_Frozen):
+    """A text, or none, and the tokens that rose and fell there: pairs `[" sea", 0.21]`."""
+
+    text: Words | None = None
+    rose: tuple[tuple[Words, float], ...] = Field(min_length=1)
+    fell: tuple[tuple[Words, float], ...] = ()
+
+
+class InterventionShot(_Frozen):
+    """Texts with the tokens that rose and fell there, and the explanation."""
+
+    explanation: Words
+    examples: tuple[RiseShot, ...] = Field(min_length=1)
+
+
+class InterventionFile(_Frozen):
+    """A variant of `intervention`."""
+
+    description: Words
+    reply: Literal["explanation"]
+    sampling: Sampling
+    templates: Templates
+    shot: tuple[InterventionShot, ...] = ()
+
+
+class AmplifiedShot(_Frozen):
+    """A passage and what it holds an amplified amount of."""
+
+    passage: Words
+    explanation: Words
+
+
+class AmplifiedFile(_Frozen):
+    """A variant of `amplified`; nothing is drawn, so it has no `[sampling]`."""
+
+    description: Words
+    reply: Literal["quoted"]
+    templates: Templates
+    shot: tuple[AmplifiedShot, ...] = ()
+
+    @property
+    def sampling(self) -> Sampling:
+        """What stands in its place."""
+        return Sampling(max_tokens=1, logprobs=True)
+
+
+class SteeredShot(_Frozen):
+    """Two passages with their new text marked with `<<` and `>>`, and the number of the amplified one."""
+
+    explanation: Words
+    passages: tuple[Words, Words]
+    amplified: Literal[1, 2]
+
+
+class SteeredFile(_Frozen):
+    """A variant of `steered`."""
+
+    description: Words
+    reply: Literal["number"]
+    sampling: Sampling
+    templates: Templates
+    shot: tuple[SteeredShot, ...] = ()
+
+
+PromptFile = (
+    ExplainFile
+    | JudgeFile
+    | SimulateFile
+    | IntruderFile
+    | GenerateFile
+    | SurprisalFile
+    | InterventionFile
+    | AmplifiedFile
+    | SteeredFile
+)
+Shot = (
+    ExplainShot
+    | JudgeShot
+    | SimulateShot
+    | IntruderShot
+    | GenerateShot
+    | SurprisalShot
+    | InterventionShot
+    | AmplifiedShot
+    | SteeredShot
+)
 
 _FILES: dict[str, type[PromptFile]] = {
     "explain": ExplainFile,
@@ -207,6 +301,9 @@ _FILES: dict[str, type[PromptFile]] = {
     "intruder": IntruderFile,
     "generate": GenerateFile,
     "surprisal": SurprisalFile,
+    "intervention": InterventionFile,
+    "amplified": AmplifiedFile,
+    "steered": SteeredFile,
 }
 
 
@@ -239,6 +336,13 @@ def shot_question(question: str, shot: Shot) -> tuple[Question, Answer]:
     if isinstance(shot, IntruderShot):
         return Intruder(tuple(Passage((text,)) for text in shot.passages)), Choice(shot.intruder)
     told = Explanation(shot.explanation)
+    if isinstance(shot, InterventionShot):
+        return Rises(tuple(Rise(one.text, one.rose, one.fell) for one in shot.examples)), told
+    if isinstance(shot, AmplifiedShot):
+        return Amplified(Passage((shot.passage,))), told
+    if isinstance(shot, SteeredShot):
+        first, second = shot.passages
+        return Steered(told, (_marked(first), _marked(second))), Choice(shot.amplified)
     if isinstance(shot, GenerateShot):
         return Generate(told, len(shot.texts), shot.activating), Texts(shot.texts)
     if isinstance(shot, SurprisalShot):

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.questions.strength import Rounding
-from harness.values import Example, Explanation, Passage, digest
+from harness.values import Example, Explanation, Passage, Rise, digest
 
 __all__ = [
+    "Amplified",
     "Answer",
     "Choice",
     "Detect",
@@ -19,9 +20,11 @@ __all__ = [
     "Intruder",
     "Judgement",
     "Question",
+    "Rises",
     "Sentences",
     "Simulate",
     "Simulation",
+    "Steered",
     "Surprisal",
     "Texts",
 ]
@@ -155,7 +158,55 @@ class Surprisal:
         return _judged(self.name, self.explanation, ())
 
 
-Question = Explain | Detect | Fuzz | Simulate | Intruder | Generate | Surprisal
+@dataclass(frozen=True, slots=True)
+class Rises:
+    """What do the tokens have in common that become likelier where a latent is amplified?"""
+
+    rises: tuple[Rise, ...]
+
+    name = "intervention"
+
+    def digest(self) -> str:
+        """A hash that tells this question from any other."""
+        return digest([self.name, [[rise.text, rise.rose, rise.fell] for rise in self.rises]])
+
+
+@dataclass(frozen=True, slots=True)
+class Amplified:
+    """What does this passage hold an amplified amount of? A base model is asked how likely an answer is."""
+
+    passage: Passage
+
+    name = "amplified"
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """The passage, as judges' questions have theirs."""
+        return (self.passage,)
+
+    def digest(self) -> str:
+        """A hash that tells this question from any other."""
+        return _judged(self.name, None, self.passages)
+
+
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """Which of two passages was written while what the explanation says was amplified?
+
+    Each passage's new text is marked. `explanation` is None where it is withheld (the control `none`).
+    """
+
+    explanation: Explanation | None
+    passages: tuple[Passage, Passage]
+
+    name = "steered"
+
+    def digest(self) -> str:
+        """A hash that tells this question from any other."""
+        return _judged(self.name, self.explanation, self.passages)
+
+
+Question = Explain | Detect | Fuzz | Simulate | Intruder | Generate | Surprisal | Rises | Amplified | Steered
 
 
 @dataclass(frozen=True, slots=True)

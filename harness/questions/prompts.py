@@ -1,15 +1,15 @@
 """Prompt variants: a TOML file that says how a question is put to a model and how the reply is to be read.
 
-A variant of the question `explain`, `detect`, `fuzz`, `simulate`, `intruder`, `generate` or `surprisal`
-holds
+A variant of the question `explain`, `detect`, `fuzz`, `simulate`, `intruder`, `generate`, `surprisal`, `intervention`,
+`amplified` or `steered` holds
 
 - `description`: one sentence on what is particular about it;
 - `reply`: the name of a reply format, see `harness.questions.replies`;
 - `[sampling]`: `temperature` (left out: the provider's own), `max_tokens`, `logprobs` (whether to ask for them); not in
-  `surprisal`, where nothing is drawn;
+  `surprisal` and `amplified`, where nothing is drawn;
 - `[templates]`: `system` and `user` in Jinja2 (sandboxed; an unknown name is an error), and `withheld`, the words in
-  place of an explanation that is withheld (all but `explain` and `intruder`), in `surprisal` those that every other is
-  compared with;
+  place of an explanation that is withheld (all but `explain`, `intruder`, `intervention` and `amplified`), in
+  `surprisal` those that every other is compared with;
 - `[[shot]]`: few-shot blocks as data, rendered by the code and template that render the question.
 
 `system` has no variables. `user` has `examples`, each with `number` (from 1), `text` (plain), `marked` (with `<<` and
@@ -19,6 +19,10 @@ too, all but those of `intruder`. `simulate` has one example, and `largest`, the
 lines follow the message. `generate` has no examples, but `explanation`, `count`, how many texts to write, and
 `activating`, whether the latent is to be active in them. `surprisal` has `explanation` alone: the window follows the
 message, after a blank line.
+
+`intervention` has `examples`, each with `number`, `text` (none where no text stands before the tokens), `rose` and
+`fell`, pairs of `token`, in quotes, and `change`, as in +0.214. `amplified` has one example and no explanation: that
+follows the message, after a blank line and in quotes. `steered` has two examples, whose new text is marked.
 
 Each example's text stands in the message exactly once, marked or plain; it is put in after the template has run,
 so that filters do not see it.
@@ -39,16 +43,44 @@ import numpy as np
 from harness import resources
 from harness.errors import PromptError
 from harness.questions import files
-from harness.questions.kinds import Answer, Detect, Explain, Fuzz, Generate, Intruder, Question, Simulate, Surprisal
+from harness.questions.kinds import (
+    Amplified,
+    Answer,
+    Detect,
+    Explain,
+    Fuzz,
+    Generate,
+    Intruder,
+    Question,
+    Rises,
+    Simulate,
+    Steered,
+    Surprisal,
+)
 from harness.questions.messages import Message
-from harness.questions.render import Laid, activating_positions, lay_out, one_line, quote, strengths
+from harness.questions.render import Laid, activating_positions, escape, lay_out, one_line, quote, strengths
 from harness.questions.replies import FORMATS
 from harness.questions.templates import Template
-from harness.values import Example, Explanation, Failure, Passage, TokenLogprob
+from harness.values import Example, Explanation, Failure, Passage, Rise, TokenLogprob
 
-__all__ = ["QUESTIONS", "Activation", "Rendered", "Shown", "Span", "Variant", "load_variant", "prompt_file", "variants"]
+__all__ = [
+    "QUESTIONS",
+    "Activation",
+    "Moved",
+    "Rendered",
+    "Risen",
+    "Shown",
+    "Span",
+    "Variant",
+    "load_variant",
+    "prompt_file",
+    "variants",
+]
 
-QUESTIONS = ("explain", "detect", "fuzz", "simulate", "intruder", "generate", "surprisal")
+QUESTIONS = (
+    "explain", "detect", "fuzz", "simulate", "intruder", "generate", "surprisal", "intervention", "amplified",
+    "steered",
+)  # fmt: skip
 
 # what stands for a window's text while the template runs; escaped corpus text and explanations hold no NUL
 _STAND_IN = re.compile("\0([pm])([0-9]+)\0")
@@ -142,7 +174,9 @@ class Variant:
             values["largest"] = question.largest
         if isinstance(question, Generate):
             values = {"count": question.count, "activating": question.activating}
-        if not isinstance(question, Explain | Intruder):
+        if isinstance(question, Rises):
+            values["examples"] = [_risen(index, rise) for index, rise in enumerate(question.rises)]
+        if not isinstance(question, Explain | Intruder | Rises | Amplified):
             told = question.explanation
             values["explanation"] = self._file.templates.withheld if told is None else one_line(told.text)
         return self._fill(self._user.render(**values), windows)
@@ -182,6 +216,14 @@ class Variant:
             if self.question == "intruder":
                 self._put(Intruder(passages))
                 continue
+            if self.question == "intervention":
+                shown = [self._put(Rises((Rise("trial", ((word, 0.1),)),) * count))[0] for word in ("one", "two")]
+                if shown[0] == shown[1]:
+                    raise PromptError(f"{self.path}: templates.user: has to show the tokens of example.rose")
+                continue
+            if self.question == "amplified":
+                self._put(Amplified(passages[0]))
+                continue
             if self._file.templates.withheld is None:
                 raise PromptError(f"{self.path}: templates.withheld: is missing")
             told = self._put(self._trial(Explanation("trial words"), passages))[0]
@@ -200,6 +242,8 @@ class Variant:
             return Simulate(told, passages[0])
         if self.question == "surprisal":
             return Surprisal(told)
+        if self.question == "steered":
+            return Steered(told, (Passage(("trial ", "0"), (1,)), Passage(("trial ", "1"), (1,))))
         return (Detect if self.question == "detect" else Fuzz)(told, passages)
 
 
@@ -210,6 +254,8 @@ _VARIABLES = {
     "intruder": ("examples",),
     "generate": ("explanation", "count", "activating"),
     "surprisal": ("explanation",),
+    "intervention": ("examples",),
+    "amplified": ("examples",),
 }
 
 
@@ -275,6 +321,24 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """A token as a template sees it: in quotes, with the change of its probability or logit."""
+
+    token: str
+    change: str
+
+
+@dataclass(frozen=True, slots=True)
+class Risen:
+    """What an intervention did to the next token, as a template sees it; `text` is None where there is none."""
+
+    number: int
+    text: str | None
+    rose: tuple[Moved, ...]
+    fell: tuple[Moved, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Window:
     """An example before it is laid out: its tokens and which of them are marked."""
 
@@ -289,7 +353,7 @@ def _windows(question: Question) -> list[_Window]:
         return [_example(index, example, question) for index, example in enumerate(question.examples)]
     if isinstance(question, Simulate):
         return [_Window(_shown(0, ()), question.passage.tokens, (), _numbered)]
-    if isinstance(question, Generate):
+    if isinstance(question, Generate | Rises):
         return []
     passages = enumerate(question.passages)
     return [_Window(_shown(index, ()), passage.tokens, passage.marks) for index, passage in passages]
@@ -315,6 +379,11 @@ def _example(index: int, example: Example, question: Explain) -> _Window:
     marks = tuple(activating_positions(example).tolist())
     pairs = strengths(tokens, example.activations, marks, question.maximum, question.rounding)
     return _Window(_shown(index, tuple(Activation(quote(token), strength) for token, strength in pairs)), tokens, marks)
+
+
+def _risen(index: int, rise: Rise) -> Risen:
+    rose, fell = (tuple(Moved(quote(token), f"{by:+.3f}") for token, by in moved) for moved in (rise.rose, rise.fell))
+    return Risen(index + 1, None if rise.text is None else escape(rise.text), rose, fell)
 
 
 def _shown(index: int, activations: tuple[Activation, ...]) -> Shown:

@@ -2,7 +2,8 @@
 
 `explanation`: free text that ends in a line `[explanation]: ...`; `labels`: a JSON list of 0s and 1s; `strengths`: a
 JSON list with a strength for each token; `strength-lines`: a line for each token, the token, a tab and its strength;
-`number`: the number of a passage; `texts`: numbered lines, a text each; `sentences`: sentences, one a line.
+`number`: the number of a passage; `texts`: numbered lines, a text each; `sentences`: sentences, one a line; `quoted`:
+words in double quotes.
 
 A client without a language model may add a line `[rule]: {...}` after its explanation, the explanation's
 machine-readable form. It is read only where the caller says so (`rules=True`): from a language model such a line is
@@ -20,6 +21,7 @@ from harness.questions.choices import NumberChoice
 from harness.questions.kinds import Answer, Detect, Fuzz, Judgement, Question
 from harness.questions.labels import find_labels, longest_list, without_thinking
 from harness.questions.probabilities import probabilities
+from harness.questions.quoting import QuotedWords
 from harness.questions.refusals import unanswered
 from harness.questions.render import one_line
 from harness.questions.sentences import SentenceLines
@@ -134,6 +136,7 @@ FORMATS: Mapping[str, ReplyFormat] = {
     "number": NumberChoice(),
     "texts": TextList(),
     "sentences": SentenceLines(),
+    "quoted": QuotedWords(),
 }
 
 

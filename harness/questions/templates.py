@@ -16,7 +16,13 @@ __all__ = ["Template"]
 
 _ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
 _OBJECT = re.compile(r"'(?:[\w.]*\.)?(\w+) object'")
-_KINDS = {"Shown": "an example", "Activation": "an activation", "str": "a text"}
+_KINDS = {
+    "Shown": "an example",
+    "Activation": "an activation",
+    "Risen": "an example",
+    "Moved": "a token",
+    "str": "a text",
+}
 
 
 class Template:

@@ -30,8 +30,10 @@ from harness.questions.kinds import (
     Intruder,
     Judgement,
     Question,
+    Rises,
     Simulate,
     Simulation,
+    Steered,
     Texts,
 )
 from harness.questions.replies import FORMATS
@@ -206,18 +208,18 @@ class _Rehearsing(Layer):
             return Reply(request.continuation, "stop", Usage(), [TokenLogprob(request.continuation, -1.0)])
         if request.question is None:
             return Reply("1", "stop", Usage(), [TokenLogprob("1", 0.0)])
-        if isinstance(request.question, Explain):
+        if isinstance(request.question, Explain | Rises):
             return self._explanation(request.question, key)
         if isinstance(request.question, Simulate):
             return _said(Simulation((0.0,) * len(request.question.passage.tokens)), request.question)
-        if isinstance(request.question, Intruder):
+        if isinstance(request.question, Intruder | Steered):
             return _said(Choice(1), request.question)
         if isinstance(request.question, Generate):
             return _said(Texts((_TYPICAL,) * request.question.count), request.question)
         labels = (0,) * len(request.question.passages)
         return _said(Judgement(labels, (None,) * len(labels)), request.question)
 
-    def _explanation(self, question: Explain, key: str) -> Reply:
+    def _explanation(self, question: Explain | Rises, key: str) -> Reply:
         """One as long as those that the arm's explainer wrote, or none, as often as that failed."""
         written = self._book.written.get(purpose().arm, Written())
         chance = Random(key)

@@ -96,7 +96,7 @@ class Intervening:
         clean = run(None)
         return [
             tuple(
-                Pair(cut.text, self._text(cut, one.tokens), self._text(cut, other.tokens))
+                Pair(cut.text, self._text(cut, one.tokens), self._text(cut, other.tokens), cut.place, cut.quantile)
                 for cut, one, other in zip(prompts, clean, run(edit), strict=True)
             )
             for edit in edits

@@ -8,10 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.questions.kinds import Detect, Explain, Fuzz, Generate, Intruder, Question, Simulate, Surprisal
+from harness.questions.kinds import (
+    Amplified,
+    Detect,
+    Explain,
+    Fuzz,
+    Generate,
+    Intruder,
+    Question,
+    Rises,
+    Simulate,
+    Steered,
+    Surprisal,
+)
 from harness.questions.prompts import load_variant
 from harness.questions.simulating import LEAD, UNKNOWN, lines
-from harness.values import Example, Explanation, Passage
+from harness.values import Example, Explanation, Passage, Rise
 
 FILE = Path(__file__).resolve().parents[3] / "shared" / "data" / "stories260K" / "tokenizer.json"
 TEXT = (
@@ -46,10 +58,13 @@ def _questions() -> list[tuple[str, Question]]:
         ("tiny", Intruder((plain,) * 5)),
         ("tiny", Generate(WORDS, 3, activating=False)),
         ("tiny", Surprisal(WORDS)),
+        ("tiny", Rises((Rise(TEXT, tuple((token, 0.1) for token in tokens[:5])),) * 10)),
+        ("tiny", Amplified(Passage((*tokens, TEXT)))),
+        ("tiny", Steered(WORDS, (Passage((*tokens, TEXT), (32,)), Passage((*tokens, TEXT), (32,))))),
     ]
 
 
-@pytest.mark.parametrize("index", range(8))
+@pytest.mark.parametrize("index", range(11))
 def test_a_tiny_question_and_its_reply_fit_512_tokens(index: int) -> None:
     from tokenizers import Tokenizer
 
@@ -63,6 +78,9 @@ def test_a_tiny_question_and_its_reply_fit_512_tokens(index: int) -> None:
         room = 0
     if isinstance(question, Surprisal):
         text += f"\n\n{TEXT}"  # some tokens longer than a window
+        room = 0
+    if isinstance(question, Amplified):
+        text += f"\n\n{variant.format(WORDS, question)}"
         room = 0
     count = len(Tokenizer.from_file(str(FILE)).encode(text, add_special_tokens=False).ids)
     assert count + 1 + room <= 512, f"{count} tokens and {room} for the reply"

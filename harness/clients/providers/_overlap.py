@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from harness.questions.render import unescape
 from harness.values import Passage
 
-__all__ = ["overlap", "telling"]
+__all__ = ["overlap", "quotations", "stems_of", "telling"]
 
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 _QUOTED = re.compile(r"\"((?:[^\"\\]|\\.){1,60})\"|“([^”]{1,60})”|`([^`]{1,60})`|(?<!\w)'([^'\n]{1,60})'(?!\w)")
@@ -39,8 +39,8 @@ def overlap(explanation: str, passages: Sequence[Passage], *, marked: bool) -> l
 
     With `marked`, that it holds for every marked token.
     """
-    quoted = _quoted(explanation)
-    stems = list(dict.fromkeys(_stems(_QUOTED.sub(" ", explanation))))
+    quoted = quotations(explanation)
+    stems = list(dict.fromkeys(stems_of(_QUOTED.sub(" ", explanation))))
     texts = [passage.text for passage in passages]
     found = [_found(text, stems, quoted) for text in texts]
     weights = _weights(found, len(stems), len(passages))
@@ -56,14 +56,16 @@ def overlap(explanation: str, passages: Sequence[Passage], *, marked: bool) -> l
 def telling(explanation: str) -> list[str]:
     """What an explanation quotes, else the words of it that say something; words begin with a space."""
     words = [word for word in _WORD.findall(explanation) if word.casefold() not in _EMPTY]
-    return list(dict.fromkeys(f" {text}" if text[0].isalnum() else text for text in _quoted(explanation) or words))
+    return list(dict.fromkeys(f" {text}" if text[0].isalnum() else text for text in quotations(explanation) or words))
 
 
-def _quoted(explanation: str) -> list[str]:
+def quotations(explanation: str) -> list[str]:
+    """What an explanation quotes, unescaped."""
     return [unescape(next(filter(None, match.groups()))) for match in _QUOTED.finditer(explanation)]
 
 
-def _stems(text: str) -> list[str]:
+def stems_of(text: str) -> list[str]:
+    """A text's words but for those that say nothing, without their endings."""
     words = [word.casefold() for word in _WORD.findall(text)]
     return [_stem(word) for word in words if word not in _EMPTY]
 
@@ -77,7 +79,7 @@ def _stem(word: str) -> str:
 
 def _found(text: str, stems: Sequence[str], quoted: Sequence[str]) -> list[bool]:
     """Which of the explanation's words and quotations a text holds, words first."""
-    held = set(_stems(text))
+    held = set(stems_of(text))
     return [stem in held for stem in stems] + [_quotes(piece, text) for piece in quoted]
 
 
@@ -105,7 +107,7 @@ def _marked_share(passage: Passage, stems: Sequence[str], quoted: Sequence[str])
     right = 0
     for mark in passage.marks:
         token, word = passage.tokens[mark], _whole_word(passage.tokens, mark)
-        right += token in quoted or any(stem in stems for stem in _stems(word))
+        right += token in quoted or any(stem in stems for stem in stems_of(word))
     return right / len(passage.marks)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness import rules
 
-__all__ = ["Library", "from_phrases", "library", "peak", "put_in", "spelled"]
+__all__ = ["Library", "from_phrases", "library", "peak", "pieces_of", "put_in", "spelled"]
 
 # documents that stretches are taken from: enough for the most concepts, read by a rule in some milliseconds
 _DOCUMENTS = 150
@@ -80,17 +80,17 @@ def library(path: Path) -> Library:
             found |= dict.fromkeys(sentences)
             together = (sentences[at : at + _LONG] for at in range(0, len(sentences), _LONG))
             found |= dict.fromkeys(" ".join(part) for part in together)
-    pieces = [_pieces(text) for text in found]
+    pieces = [pieces_of(text) for text in found]
     starts = np.cumsum([0, *map(len, pieces)])[:-1]
     return Library(tuple(found), rules.Text([piece for part in pieces for piece in part]), starts)
 
 
 def peak(rule: rules.Rule, text: str) -> float:
     """A rule's largest strength in a text, 0 where it is silent."""
-    return float(rule.strengths(_pieces(text)).max())
+    return float(rule.strengths(pieces_of(text)).max())
 
 
-def _pieces(text: str) -> list[str]:
+def pieces_of(text: str) -> list[str]:
     """A text cut into words, each with the space before it; "" opens it, so that nothing stands before."""
     return ["", *_PIECE.findall(text)]
 

@@ -1,12 +1,13 @@
 """`lexical/rules`: a baseline that explains and judges without a language model, by rules over tokens.
 
 Explaining, it induces a rule from the examples shown (see `_induction`) and writes it as a sentence, with the rule
-itself in a `[rule]:` line. Judging, it evaluates an explanation's rule on the window's tokens alone: in detection the
-rule has to fire anywhere, in fuzzing on every marked token; simulating, its strength on each token is told. An intruder
-is the passage that shares fewest words with the others. An explanation without a rule is judged by the words it
-shares with the passage (see `_overlap`), a withheld one by a coin that falls the same way for the same passage. Texts
-are plain sentences with what the rule spells out, or what the explanation quotes or says, put in or taken out; the
-same ones for every latent where the explanation is withheld.
+itself in a `[rule]:` line; of tokens that an intervention made likelier it quotes those that rose most. Judging, it
+evaluates an explanation's rule on the window's tokens alone: in detection the rule has to fire anywhere, in fuzzing on
+every marked token; simulating, its strength on each token is told. An intruder is the passage that shares fewest words
+with the others, an amplified passage that which holds more of what the explanation says. An explanation without a rule
+is judged by the words it shares with the passage (see `_overlap`), a withheld one by a coin that falls the same way for
+the same passage. Texts are plain sentences with what the rule spells out, or what the explanation quotes or says, put
+in or taken out; the same ones for every latent where the explanation is withheld.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._induction import induce
 from harness.clients.providers._overlap import overlap, telling
 from harness.clients.providers._simulating import odd_one, token_strengths
+from harness.clients.providers._steering import chances, described, held, mentions
 from harness.clients.providers._writing import from_phrases, spelled
 from harness.clients.wire import Wire
 from harness.errors import BadRequest, TaskError
 from harness.questions.kinds import (
+    Amplified,
     Choice,
     Detect,
     Explain,
@@ -37,8 +40,10 @@ from harness.questions.kinds import (
     Generate,
     Intruder,
     Judgement,
+    Rises,
     Simulate,
     Simulation,
+    Steered,
     Surprisal,
     Texts,
 )
@@ -86,8 +91,10 @@ class LexicalClient:
         """
         await anyio.lowlevel.checkpoint()
         question = self._question(request)
-        if isinstance(question, Explain):
+        if isinstance(question, Explain | Rises):
             return Reply(_explained(question), "stop", _USAGE, model=self.name)
+        if isinstance(question, Steered):
+            return self._chosen(question, logprobs=request.top_logprobs is not None)
         if isinstance(question, Intruder):
             text = FORMATS["number"].format(Choice(odd_one(question.passages) + 1), question)
             return Reply(text, "stop", _USAGE, None if request.top_logprobs is None else (), model=self.name)
@@ -108,10 +115,10 @@ class LexicalClient:
     async def aclose(self) -> None:
         """Nothing is open."""
 
-    def _question(self, request: Request) -> Explain | Detect | Fuzz | Simulate | Intruder | Generate:
+    def _question(self, request: Request) -> _Answered:
         if request.question is None:
             raise BadRequest(f"{self.name} answers typed questions only, and this request has none", model=self.name)
-        if isinstance(request.question, Surprisal):
+        if isinstance(request.question, Surprisal | Amplified):
             raise BadRequest(f"{self.name} has no language model to tell how likely a text is", model=self.name)
         return request.question
 
@@ -124,6 +131,23 @@ class LexicalClient:
             return overlap(told.text, question.passages, marked=marked)
         rule = self._rule(told.rule)
         return [float(_holds(rule, passage, marked=marked)) for passage in question.passages]
+
+    def _chosen(self, question: Steered, *, logprobs: bool) -> Reply:
+        """The passage that holds more of it; a coin where both hold as much, or nobody says of what."""
+        told = question.explanation
+        if told is None:
+            amounts = [0.0, 0.0]
+        elif told.rule is None:
+            amounts = [mentions(told.text, passage) for passage in question.passages]
+        else:
+            amounts = [held(self._rule(told.rule), passage) for passage in question.passages]
+        found = chances(amounts).tolist()
+        coin = seed_of("coin", *(passage.text for passage in question.passages)) % 2
+        chosen = coin if found[0] == found[1] else int(found[1] > found[0])
+        text = FORMATS["number"].format(Choice(chosen + 1), question)
+        top = tuple((str(number), math.log(chance)) for number, chance in enumerate(found, 1))
+        told_by = [TokenLogprob(text, top[chosen][1], top)] if logprobs else None
+        return Reply(text, "stop", _USAGE, told_by, model=self.name)
 
     def _strengths(self, question: Simulate) -> tuple[float, ...]:
         """The rule's strength on each token; of words without a rule, the largest where a token is one of them."""
@@ -167,14 +191,19 @@ class LexicalProvider:
         return LexicalClient(model)
 
 
+_Answered = Explain | Detect | Fuzz | Simulate | Intruder | Generate | Rises | Steered
 _USAGE = Usage(requests=1, cost=0.0)
 _parsed = lru_cache(maxsize=1024)(lambda data: rules.parse(json.loads(data)))
 
 
-def _explained(question: Explain) -> str:
-    found = induce(question.examples)
-    words = Explanation("nothing that the tokens shown have in common") if found is None else found.explanation()
-    return FORMATS["explanation"].format(words, question)
+def _explained(question: Explain | Rises) -> str:
+    if isinstance(question, Rises):
+        words = described(question.rises)
+    else:
+        found = induce(question.examples)
+        words = None if found is None else found.explanation()
+    nothing = Explanation("nothing that the tokens shown have in common")
+    return FORMATS["explanation"].format(nothing if words is None else words, question)
 
 
 def _holds(rule: rules.Rule, passage: Passage, *, marked: bool) -> bool:

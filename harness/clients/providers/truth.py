@@ -30,10 +30,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from harness import resources, rules
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._simulating import token_strengths
+from harness.clients.providers._steering import held
 from harness.clients.providers._writing import library, peak, put_in, spelled
 from harness.clients.wire import Wire
 from harness.errors import BadRequest
 from harness.questions.kinds import (
+    Amplified,
     Answer,
     Choice,
     Detect,
@@ -43,8 +45,10 @@ from harness.questions.kinds import (
     Intruder,
     Judgement,
     Question,
+    Rises,
     Simulate,
     Simulation,
+    Steered,
     Surprisal,
     Texts,
 )
@@ -144,11 +148,11 @@ class TruthClient:
         question = request.question
         if question is None:
             raise BadRequest(f"{self.name} answers typed questions only, and this request has none", model=self.name)
-        if isinstance(question, Explain):
+        if isinstance(question, Explain | Rises):
             raise BadRequest(
                 f"{self.name} judges explanations and writes none; explain with another model", model=self.name
             )
-        if isinstance(question, Surprisal):
+        if isinstance(question, Surprisal | Amplified):
             raise BadRequest(f"{self.name} has no language model to tell how likely a text is", model=self.name)
         return question
 
@@ -194,12 +198,14 @@ class TruthClient:
             texts.append(other if wrong else wanted)
         return Texts(tuple(texts))
 
-    def _answer(self, question: Detect | Fuzz | Simulate | Intruder, whole: str) -> Answer | None:
+    def _answer(self, question: Detect | Fuzz | Simulate | Intruder | Steered, whole: str) -> Answer | None:
         """The answer, or None where the explanation is not known."""
         if isinstance(question, Simulate):
             return self._simulated(question)
         if isinstance(question, Intruder):
             return self._chosen(question, whole)
+        if isinstance(question, Steered):
+            return self._amplified(question, whole)
         labels = self._labels(question, whole)
         return None if labels is None else Judgement(labels, (None,) * len(labels))
 
@@ -240,6 +246,20 @@ class TruthClient:
             others = [other for other in range(len(passages)) if other != at]
             at = others[int(len(others) * self._even("other", whole))]
         return Choice(at + 1)
+
+    def _amplified(self, question: Steered, whole: str) -> Choice | None:
+        """The passage that holds more of the rule, a coin where both hold as much; errs as on false positives."""
+        told = question.explanation
+        coin = int(self._even("coin", whole) < 0.5)
+        if told is None:
+            return Choice(coin + 1)
+        rule = self._resolve(told)
+        if rule is None:
+            return None
+        first, second = (held(rule, passage) for passage in question.passages)
+        at = coin if first == second else int(second > first)
+        rate = _shifted(self._settings.false_positive, self._shift(told))
+        return Choice((1 - at if self._even("error", question.name, whole) < rate else at) + 1)
 
     def _labels(self, question: Detect | Fuzz, whole: str) -> tuple[int, ...] | None:
         """A label a passage, or None where the explanation is not known."""
@@ -305,7 +325,7 @@ class TruthProvider:
         return TruthClient(model, settings)
 
 
-_Asked = Detect | Fuzz | Simulate | Intruder | Generate
+_Asked = Detect | Fuzz | Simulate | Intruder | Generate | Steered
 _USAGE = Usage(requests=1, cost=0.0)
 _parsed = lru_cache(maxsize=1024)(lambda data: rules.parse(json.loads(data)))
 
