@@ -38,7 +38,8 @@ class Explainer(Protocol):
     does not say itself holds for it if it inherits from this class:
 
     - `wants`: what it wants of a model beyond text;
-    - `needs_subject`: true where it asks the subject: the task needs one, and `bind` is called once before it explains.
+    - `needs_subject`: true where it asks the subject: the task needs one, and `bind` is called once before it explains;
+    - `uses_subject`: true where it asks the subject if there is one: `bind` is called where the task has a [subject].
     """
 
     Settings: ClassVar[type[BaseModel]]
@@ -46,6 +47,7 @@ class Explainer(Protocol):
     identity: Mapping[str, Any]
     wants: tuple[Want, ...] = ()
     needs_subject: bool = False
+    uses_subject: bool = False
 
     def __init__(self, settings: Any, models: Models, base: Path) -> None: ...
 

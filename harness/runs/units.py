@@ -266,12 +266,14 @@ def _subject(
     scorers: Mapping[str, Scorer],
     populations: Sequence[PopulationPlace],
 ) -> SubjectTexts | None:
-    """Who reads texts, bound to the explainers and scorers that need it; nothing is loaded yet."""
+    """Who reads texts, bound to the explainers and scorers that need or use it; nothing is loaded yet."""
     both = (("explainer", explainers), ("scorer", scorers))
     needing = {f"{kind}.{name}": one for kind, ones in both for name, one in ones.items() if one.needs_subject}
-    if not needing:
+    using = [one for one in explainers.values() if one.uses_subject and not one.needs_subject]
+    readable = task.subject is not None and not any(coder.missing for coder in task.coder)
+    if not needing and not (using and readable):
         return None
-    with naming(f"{task.source}: {next(iter(needing))}"):
+    with naming(f"{task.source}: {next(iter(needing), 'explainer')}"):
         if task.subject is None:
             raise TaskError(
                 "this kind has texts read by the subject, and the task has none: add the [subject] that the store was "
@@ -284,7 +286,7 @@ def _subject(
 
     with naming(task.source):
         subject = SubjectTexts(task.subject, (*task.coder, *(one.coder for one in populations)), task.base)
-    for one in needing.values():
+    for one in (*needing.values(), *using):
         one.bind(subject)
     return subject
 
@@ -335,7 +337,8 @@ def _explaining(
 def _own(task: Task, explainer: Explainer, store_id: str, coder: str, subject: SubjectTexts | None) -> str:
     """The digest of an explainer's own arm on a coder."""
     parts = [_VERSION, "explanation", dict(explainer.identity), _drawing(task, "shown"), store_id, coder]
-    asked = [subject.identity(coder)] if subject is not None and explainer.needs_subject else []
+    asks = explainer.needs_subject or explainer.uses_subject
+    asked = [subject.identity(coder)] if subject is not None and asks else []
     # scored windows decide which shown ones are dropped as near copies
     return digest([*parts, _drawing(task, "scored"), task.latents.min_examples, *asked])
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import StoreError, SubjectError
+from harness.errors import CoderError, StoreError, SubjectError
 from harness.store import Rows, Store, Vocabulary
 from harness.subject.coders.protocol import LatentCoder, TokenCoder
 from harness.subject.collect import GC_BATCHES
@@ -23,8 +23,11 @@ from harness.values import Latent, ReadText
 
 if TYPE_CHECKING:
     from harness.subject.reading import Reading
+    from harness.subject.steer import Steering
 
-__all__ = ["SubjectTexts"]
+__all__ = ["Loaded", "SubjectTexts"]
+
+T = TypeVar("T")
 
 
 class SubjectTexts:
@@ -40,7 +43,7 @@ class SubjectTexts:
     def __init__(self, subject: SubjectSettings, coders: Sequence[CoderSettings], base: Path = Path()) -> None:
         self._plan = CollectionPlan.of(subject, coders, base)
         self._base = base
-        self._loaded: _Loaded | None = None
+        self._loaded: Loaded | None = None
         self._worker = worker(subject.device)
 
     def identity(self, coder: str) -> dict[str, Any]:
@@ -92,10 +95,26 @@ class SubjectTexts:
             UserError: the model or a coder cannot be loaded, or an activation is no number.
         """
 
-        def job(caller: Caller) -> list[ReadText]:
+        return await self.call(lambda loaded, check: loaded.read(latent, texts, check))
+
+    def steers(self, coder: str) -> bool:
+        """Whether a coder's latents have directions to steer the subject with; nothing is loaded to tell."""
+        at = [found.name for found in self._plan.coders].index(coder)
+        return self._plan.kinds[at].reads == "activations" and self._plan.infos[at].d_decoder is not None
+
+    async def call(self, work: Callable[[Loaded, Callable[[], None]], T]) -> T:
+        """What `work` makes of the loaded subject, on the torch worker.
+
+        It is given a function to call after each forward pass, which ends it where nobody waits for it any more.
+
+        Raises:
+            UserError: the model or a coder cannot be loaded.
+        """
+
+        def job(caller: Caller) -> T:
             if self._loaded is None:
-                self._loaded = _Loaded.of(self._plan, self._base)
-            return self._loaded.read(latent, texts, caller.check)
+                self._loaded = Loaded.of(self._plan, self._base)
+            return work(self._loaded, caller.check)
 
         return await self._worker.call(job)
 
@@ -112,23 +131,48 @@ class SubjectTexts:
 
 
 @dataclass(slots=True, eq=False)
-class _Loaded:
-    """What reading needs, used on the worker's thread alone."""
+class Loaded:
+    """The subject with its coders, used on the worker's thread alone; `reading` is None where all read text alone."""
 
     plan: CollectionPlan
     coders: dict[str, Any]
     reading: Reading | None
     vocabulary: Vocabulary
     batches: int = 0
+    _steerings: dict[str, Steering] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, plan: CollectionPlan, base: Path) -> _Loaded:
+    def of(cls, plan: CollectionPlan, base: Path) -> Loaded:
         coders, reading = plan.load(base)
         if reading is not None:
             reading.calibrate(plan.batches)
         return cls(plan, coders, reading, Vocabulary.from_tokenizer(plan.tokenizer.backend))
 
+    def steering(self, coder: str) -> Steering:
+        """The subject to be steered by a coder's latents.
+
+        Raises:
+            CoderError: the coder has no decoder, or reads text alone.
+            HookpointError: what its hookpoint holds cannot be written back.
+        """
+        from harness.subject.steer import Steering
+
+        if self.reading is None or coder not in self.reading.coders:
+            raise CoderError(f'coder "{coder}" reads text, and has no directions to steer with')
+        if coder not in self._steerings:
+            point, loaded = self.reading.hookpoints[coder], self.reading.coders[coder]
+            self._steerings[coder] = Steering(self.reading.traced, point, loaded, coder)
+        return self._steerings[coder]
+
+    def opened(self, text: str) -> list[int]:
+        """A text's token ids as the subject reads it, behind a BOS where rows have one."""
+        opening = [] if self.plan.tokenizer.bos is None else [self.plan.tokenizer.bos]
+        encoded = self.plan.tokenizer.encode([text])
+        self._check(encoded)
+        return [*opening, *encoded[0]]
+
     def read(self, latent: Latent, texts: Sequence[str], check: Callable[[], None]) -> list[ReadText]:
+        """As `SubjectTexts.read`."""
         opening = [] if self.plan.tokenizer.bos is None else [self.plan.tokenizer.bos]
         room = self.plan.subject.context - len(opening)
         encoded = [ids[:room] for ids in self.plan.tokenizer.encode(list(texts))]
