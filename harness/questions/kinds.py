@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from harness.questions.messages import ToolCall
 from harness.questions.strength import Rounding
-from harness.values import Example, Explanation, Passage, Rise, digest
+from harness.values import Example, Explanation, Latent, Passage, Rise, digest
 
 __all__ = [
     "Amplified",
     "Answer",
     "Choice",
     "Detect",
+    "Experiment",
     "Explain",
     "Fuzz",
     "Generate",
@@ -206,7 +208,37 @@ class Steered:
         return _judged(self.name, self.explanation, self.passages)
 
 
-Question = Explain | Detect | Fuzz | Simulate | Intruder | Generate | Surprisal | Rises | Amplified | Steered
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """What is to be done next to find out what a latent does: which tools are to be called, or what is submitted?
+
+    `usual` makes a turn of the right form, its text and its calls, about an explanation of these words.
+    """
+
+    latent: Latent
+    turn: int
+    usual: Callable[[str], tuple[str, tuple[ToolCall, ...]]] = field(compare=False)
+
+    name = "experiment"
+
+    @property
+    def explanation(self) -> None:
+        """None is told: it is looked for."""
+        return
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """None: what is shown stands in the conversation."""
+        return ()
+
+    def digest(self) -> str:
+        """A hash that tells this question from any other."""
+        return digest([self.name, self.latent.coder, self.latent.index, self.turn])
+
+
+Question = (
+    Explain | Detect | Fuzz | Simulate | Intruder | Generate | Surprisal | Rises | Amplified | Steered | Experiment
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ are read as a run reads them; in place of all others stands an answer of the rig
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from harness.examples.draw import LatentExamples
 from harness.questions.kinds import (
     Answer,
     Choice,
+    Experiment,
     Explain,
     Generate,
     Intruder,
@@ -45,6 +46,10 @@ from harness.runs.units import Plan
 from harness.store import CoderReader
 from harness.task import Task
 from harness.values import Explanation, Failure, Latent, ReadText, TokenLogprob, Usage
+
+if TYPE_CHECKING:
+    from harness.subject.effect import Effect
+    from harness.subject.texts import SubjectTexts
 
 __all__ = ["Asked", "Book", "Written", "rehearse", "rehearsing", "unfinished", "unread"]
 
@@ -109,9 +114,11 @@ def rehearsing(client: Client, price: Price | None, book: Book) -> Client:
 
 def unread(plan: Plan) -> None:
     """From now on no text is read: every one is silent to a plan's explainers and scorers."""
-    for one in (*plan.explainers.values(), *plan.scorers.values()):
-        if one.needs_subject:
-            one.bind(_Unread())
+    if plan.subject is None:
+        return
+    using = [one for one in plan.explainers.values() if one.uses_subject or one.needs_subject]
+    for one in (*using, *(one for one in plan.scorers.values() if one.needs_subject)):
+        one.bind(_Unread(plan.subject))
 
 
 async def rehearse(
@@ -150,6 +157,12 @@ async def unfinished(
 class _Unread:
     """In place of the subject."""
 
+    def __init__(self, subject: SubjectTexts) -> None:
+        self.steers = subject.steers
+
+    async def effects(self, latent: Latent, prompts: Sequence[str], change: str, **how: Any) -> list[Effect]:  # noqa: ARG002 - as a subject's
+        return []
+
     async def read(self, latent: Latent, texts: Sequence[str]) -> list[ReadText]:  # noqa: ARG002 - a TextReader's shape
         return [ReadText((), np.zeros(0, np.float32)) for _ in texts]
 
@@ -181,7 +194,7 @@ class _Rehearsing(Layer):
                 len(wire.body),
                 at_most(wire, request, self._price),
                 request.max_tokens,
-                max(1, len(stand_in.text) // 4),
+                max(1, _length(stand_in) // 4),
                 self._again(request),
                 kept is not None,
                 free,
@@ -210,6 +223,14 @@ class _Rehearsing(Layer):
             return Reply("1", "stop", Usage(), [TokenLogprob("1", 0.0)])
         if isinstance(request.question, Explain | Rises):
             return self._explanation(request.question, key)
+        if isinstance(request.question, Experiment):
+            text, calls = request.question.usual(
+                _words(key, self._book.written.get(purpose().arm, Written()), Random(key))
+            )
+            turn = Reply(text, "calls" if calls else "stop", Usage(), calls=calls)
+            # about what it would come to: agents keep within a budget
+            read = Usage(input=len(self.wire(request).body) // 4, output=_length(turn) // 4, requests=1)
+            return replace(turn, usage=read)
         if isinstance(request.question, Simulate):
             return _said(Simulation((0.0,) * len(request.question.passage.tokens)), request.question)
         if isinstance(request.question, Intruder | Steered):
@@ -225,8 +246,18 @@ class _Rehearsing(Layer):
         chance = Random(key)
         if chance.random() < written.failed:
             return Reply("", "refusal", Usage())
-        text = chance.choice(written.texts or (_TYPICAL,))
-        return _said(Explanation(key[:_MARK] + text[_MARK:]), question)
+        return _said(Explanation(_words(key, written, chance)), question)
+
+
+def _words(key: str, written: Written, chance: Random) -> str:
+    """Words as long as those of an explanation that the arm's explainer wrote, and like no others."""
+    text = chance.choice(written.texts or (_TYPICAL,))
+    return key[:_MARK] + text[_MARK:]
+
+
+def _length(reply: Reply) -> int:
+    """How many characters a model writes for it."""
+    return len(reply.text) + sum(len(call.name) + len(call.arguments) for call in reply.calls)
 
 
 def _said(answer: Answer, question: Question) -> Reply:

@@ -1,15 +1,14 @@
-"""Adds a latent's direction, or ablates the latent, after prompts of anybody's, and looks what the subject says then."""
+"""Adds a latent's direction, or ablates the latent, after prompts of anybody's, and looks at what is said then."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 
 from harness.errors import SubjectError
 from harness.subject.calibrate import CalibrationSettings, calibrate, kl_divergence
-from harness.subject.effect import Effect, Moved
+from harness.subject.effect import Change, Effect, Moved
 from harness.subject.steer import Edit, Generation, Padded, Steering, pad_left
 from harness.subject.texts import Loaded
 from harness.subject.threads import torch_threads
@@ -25,14 +24,14 @@ def changed(
     loaded: Loaded,
     latent: Latent,
     prompts: Sequence[str],
-    change: Literal["add", "ablate"],
+    change: Change,
     *,
     nats: float,
     tokens: int,
     seed: int,
     after: Callable[[], None],
 ) -> list[Effect]:
-    """As `harness.subject.effect.effects`; `after` is called after each forward pass and each new token."""
+    """As `SubjectTexts.effects`; `after` is called after each forward pass and each new token."""
     with torch_threads(loaded.plan.subject.threads):
         steering = loaded.steering(latent.coder)
         # refuses a latent that is not there, whatever the change
@@ -66,7 +65,7 @@ def _edit(
     steering: Steering,
     padded: Padded,
     latent: int,
-    change: Literal["add", "ablate"],
+    change: Change,
     nats: float,
     after: Callable[[], None],
 ) -> Edit:

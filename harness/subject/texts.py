@@ -16,6 +16,7 @@ from harness.errors import CoderError, StoreError, SubjectError
 from harness.store import Rows, Store, Vocabulary
 from harness.subject.coders.protocol import LatentCoder, TokenCoder
 from harness.subject.collect import GC_BATCHES
+from harness.subject.effect import Change, Effect
 from harness.subject.plan import CollectionPlan
 from harness.subject.worker import Caller, worker
 from harness.task import CoderSettings, SubjectSettings
@@ -96,6 +97,34 @@ class SubjectTexts:
         """
 
         return await self.call(lambda loaded, check: loaded.read(latent, texts, check))
+
+    async def effects(
+        self,
+        latent: Latent,
+        prompts: Sequence[str],
+        change: Change,
+        *,
+        nats: float = 1.0,
+        tokens: int = 12,
+        seed: int = 0,
+    ) -> list[Effect]:
+        """What adding a latent's direction, or setting the latent to 0, does after each prompt and at each new token.
+
+        It is added as strongly as moves the next token by a mean KL of `nats` over the prompts, or as near as can be.
+        Both continuations are of `tokens` tokens at most, drawn with the same noise. Of a prompt longer than the
+        context the end is read. Equal arguments give equal effects.
+
+        Raises:
+            SubjectError: a prompt has no token, or the context has no room for so many new ones.
+            CoderError: the coder has no directions, or no such latent.
+        """
+
+        def work(loaded: Loaded, check: Callable[[], None]) -> list[Effect]:
+            from harness.subject.changing import changed
+
+            return changed(loaded, latent, prompts, change, nats=nats, tokens=tokens, seed=seed, after=check)
+
+        return await self.call(work) if prompts else []
 
     def steers(self, coder: str) -> bool:
         """Whether a coder's latents have directions to steer the subject with; nothing is loaded to tell."""

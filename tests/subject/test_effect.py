@@ -11,7 +11,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.errors import CoderError, SubjectError
 from harness.resources import fixture
-from harness.subject.effect import effects
 from harness.subject.texts import SubjectTexts
 from harness.task import CoderSettings, CorpusSettings, SubjectSettings
 from harness.values import Latent
@@ -78,7 +77,7 @@ async def test_ablating_takes_a_latent_out_where_it_fires_and_does_nothing_where
     by_hand(PROMPTS[0], ablated(0))
     active, silent = fired[0], next(index for index in range(100) if index not in fired)
     subject = SubjectTexts(SUBJECT, [SAE])
-    (found,) = await effects(subject, Latent("sae", active), PROMPTS[:1], "ablate")
+    (found,) = await subject.effects(Latent("sae", active), PROMPTS[:1], "ablate")
     clean, other = by_hand(PROMPTS[0], ablated(active))
     assert found.prompt == PROMPTS[0]
     assert found.kl == pytest.approx(kl(clean, other), rel=1e-3)
@@ -87,7 +86,7 @@ async def test_ablating_takes_a_latent_out_where_it_fires_and_does_nothing_where
     tokenizer = AutoTokenizer.from_pretrained(fixture("subject"))
     assert found.fell[0].token == tokenizer.decode([int(change.argmin())])
     assert found.fell[0].changed - found.fell[0].clean == pytest.approx(float(change.min()), abs=1e-5)
-    (nothing,) = await effects(subject, Latent("sae", silent), PROMPTS[:1], "ablate")
+    (nothing,) = await subject.effects(Latent("sae", silent), PROMPTS[:1], "ablate")
     assert nothing.kl == pytest.approx(0, abs=1e-9)
     assert nothing.rose == nothing.fell == ()
     await subject.aclose()
@@ -95,19 +94,19 @@ async def test_ablating_takes_a_latent_out_where_it_fires_and_does_nothing_where
 
 async def test_adding_moves_the_next_token_by_the_wanted_kl_and_continuations_share_their_noise() -> None:
     subject = SubjectTexts(SUBJECT, [SAE])
-    found = await effects(subject, Latent("sae", 3), PROMPTS, "add", nats=0.5, tokens=6, seed=1)
+    found = await subject.effects(Latent("sae", 3), PROMPTS, "add", nats=0.5, tokens=6, seed=1)
     assert sum(each.kl for each in found) / 2 == pytest.approx(0.5, rel=0.1)
     assert [each.prompt for each in found] == list(PROMPTS)
     assert all(each.rose and each.rose[0].changed > each.rose[0].clean for each in found)
-    assert found == await effects(subject, Latent("sae", 3), PROMPTS, "add", nats=0.5, tokens=6, seed=1)
-    faint = await effects(subject, Latent("sae", 3), PROMPTS, "add", nats=1e-6, tokens=6, seed=1)
+    assert found == await subject.effects(Latent("sae", 3), PROMPTS, "add", nats=0.5, tokens=6, seed=1)
+    faint = await subject.effects(Latent("sae", 3), PROMPTS, "add", nats=1e-6, tokens=6, seed=1)
     assert [each.clean for each in faint] == [each.changed for each in faint]
     await subject.aclose()
 
 
 async def test_of_a_long_prompt_the_end_is_read() -> None:
     subject = SubjectTexts(SUBJECT, [SAE])
-    (found,) = await effects(subject, Latent("sae", 3), ["nobody in Withaven speaks Danish, " * 30], "ablate")
+    (found,) = await subject.effects(Latent("sae", 3), ["nobody in Withaven speaks Danish, " * 30], "ablate")
     assert 0 < len(found.prompt) < 400
     assert found.prompt.endswith("Danish, ")
     await subject.aclose()
@@ -118,11 +117,11 @@ async def test_what_cannot_be_changed_is_said() -> None:
     assert subject.steers("sae")
     assert not subject.steers("planted")
     with pytest.raises(CoderError, match="reads text"):
-        await effects(subject, Latent("planted", 3), PROMPTS, "add")
+        await subject.effects(Latent("planted", 3), PROMPTS, "add")
     with pytest.raises(CoderError, match="there is no latent 99999"):
-        await effects(subject, Latent("sae", 99999), PROMPTS, "ablate")
+        await subject.effects(Latent("sae", 99999), PROMPTS, "ablate")
     with pytest.raises(SubjectError, match="no token"):
-        await effects(subject, Latent("sae", 3), [""], "add")
+        await subject.effects(Latent("sae", 3), [""], "add")
     with pytest.raises(SubjectError, match="no room for 64 new ones"):
-        await effects(subject, Latent("sae", 3), ["a"], "add", tokens=64)
+        await subject.effects(Latent("sae", 3), ["a"], "add", tokens=64)
     await subject.aclose()

@@ -35,6 +35,7 @@ from harness.questions.kinds import (
     Amplified,
     Choice,
     Detect,
+    Experiment,
     Explain,
     Fuzz,
     Generate,
@@ -118,6 +119,8 @@ class LexicalClient:
     def _question(self, request: Request) -> _Answered:
         if request.question is None:
             raise BadRequest(f"{self.name} answers typed questions only, and this request has none", model=self.name)
+        if isinstance(request.question, Experiment):
+            raise BadRequest(f"{self.name} has no language model to experiment with", model=self.name)
         if isinstance(request.question, Surprisal | Amplified):
             raise BadRequest(f"{self.name} has no language model to tell how likely a text is", model=self.name)
         return request.question

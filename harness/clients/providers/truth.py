@@ -39,6 +39,7 @@ from harness.questions.kinds import (
     Answer,
     Choice,
     Detect,
+    Experiment,
     Explain,
     Fuzz,
     Generate,
@@ -152,6 +153,8 @@ class TruthClient:
             raise BadRequest(
                 f"{self.name} judges explanations and writes none; explain with another model", model=self.name
             )
+        if isinstance(question, Experiment):
+            raise BadRequest(f"{self.name} has no language model to experiment with", model=self.name)
         if isinstance(question, Surprisal | Amplified):
             raise BadRequest(f"{self.name} has no language model to tell how likely a text is", model=self.name)
         return question
