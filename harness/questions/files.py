@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import PromptError
 from harness.questions.kinds import (
@@ -93,10 +93,16 @@ class ExplainShot(_Frozen):
     """Examples with their explanation.
 
     An example is a list of pieces of text: a string is silent, a pair `["text", 7]` a token with its strength.
+    `reasoning` stands before the explanation in the reply; `silent` are texts without any such token, `promoted` and
+    `suppressed` tokens, for variants that show these.
     """
 
     examples: tuple[tuple[Words | tuple[Words, Strength], ...], ...] = Field(min_length=1)
     explanation: Words
+    reasoning: Words | None = None
+    silent: tuple[Words, ...] = ()
+    promoted: tuple[Words, ...] = ()
+    suppressed: tuple[Words, ...] = ()
 
 
 class Labelled(_Frozen):
@@ -124,13 +130,20 @@ class ExplainFile(_Frozen):
 
 
 class JudgeFile(_Frozen):
-    """A variant of `detect` or `fuzz`."""
+    """A variant of `detect` or `fuzz`; a prompt holds at most `batch` passages, where that is given."""
 
     description: Words
-    reply: Literal["labels"]
+    reply: Literal["labels", "label-object", "label"]
+    batch: int | None = Field(default=None, ge=1)
     sampling: Sampling
     templates: Templates
     shot: tuple[JudgeShot, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_label(self) -> JudgeFile:
+        if self.reply == "label" and self.batch != 1:
+            raise ValueError('the reply "label" is of one passage: give batch = 1')
+        return self
 
 
 class SimulateShot(_Frozen):
@@ -323,7 +336,7 @@ def read(path: Path, question: str, source: str) -> PromptFile:
         raise PromptError(f"{path}: {first_error(error)}") from error
 
 
-def shot_question(question: str, shot: Shot) -> tuple[Question, Answer]:
+def shot_question(name: str, shot: Shot) -> tuple[Question, Answer]:
     """A few-shot block as the question it asks and its answer.
 
     Raises:
@@ -332,7 +345,11 @@ def shot_question(question: str, shot: Shot) -> tuple[Question, Answer]:
     if isinstance(shot, ExplainShot):
         # strengths are written on the scale on which they are shown
         examples = tuple(_example(parts) for parts in shot.examples)
-        return Explain(examples, float(STRONGEST)), Explanation(shot.explanation)
+        silent = tuple(_example([text]) for text in shot.silent)
+        rise = Rise(None, tuple((text, 1.0) for text in shot.promoted), tuple((text, -1.0) for text in shot.suppressed))
+        projected = rise if rise.rose or rise.fell else None
+        question = Explain(examples, float(STRONGEST), silent=silent, projected=projected)
+        return question, Explanation(shot.explanation)
     if isinstance(shot, IntruderShot):
         return Intruder(tuple(Passage((text,)) for text in shot.passages)), Choice(shot.intruder)
     told = Explanation(shot.explanation)
@@ -352,7 +369,7 @@ def shot_question(question: str, shot: Shot) -> tuple[Question, Answer]:
         return Simulate(told, example.passage), Simulation(tuple(example.activations.tolist()))
     labels = tuple(passage.label for passage in shot.passages)
     answer = Judgement(labels, (None,) * len(labels))
-    if question == "detect":
+    if name == "detect":
         return Detect(told, tuple(Passage((passage.text,)) for passage in shot.passages)), answer
     return Fuzz(told, tuple(_marked(passage.text) for passage in shot.passages)), answer
 

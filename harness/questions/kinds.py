@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,17 @@ __all__ = [
     "Steered",
     "Surprisal",
     "Texts",
+    "Tried",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An explanation with what a judge got wrong by it: activating windows that it missed, silent ones that it took."""
+
+    explanation: Explanation
+    missed: tuple[Example, ...]
+    taken: tuple[Example, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +47,29 @@ class Explain:
     """What do these activating examples have in common?
 
     `maximum` is the latent's largest activation in the store, by which strengths are normalised and then rounded.
+    There may be more to go by: `silent` windows, what the latent's direction does to the logits by itself
+    (`projected`), and what was `tried` before.
     """
 
     examples: tuple[Example, ...]
     maximum: float
     rounding: Rounding = "floor"
+    silent: tuple[Example, ...] = ()
+    projected: Rise | None = None
+    tried: Tried | None = None
 
     name = "explain"
 
     def digest(self) -> str:
         """A hash that tells this question from any other."""
-        shown = [[e.passage.identity(), [round(float(a), 6) for a in e.activations]] for e in self.examples]
-        return digest([self.name, shown, round(self.maximum, 6), self.rounding])
+        more: dict[str, Any] = {"silent": _shown(self.silent)} if self.silent else {}
+        if self.projected is not None:
+            more["projected"] = [self.projected.rose, self.projected.fell]
+        if self.tried is not None:
+            wrong = [_shown(self.tried.missed), _shown(self.tried.taken)]
+            more["tried"] = [self.tried.explanation.identity(), *wrong]
+        asked = [self.name, _shown(self.examples), round(self.maximum, 6), self.rounding]
+        return digest([*asked, more] if more else asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +300,10 @@ class Sentences:
 
 
 Answer = Explanation | Judgement | Simulation | Choice | Texts | Sentences
+
+
+def _shown(examples: Sequence[Example]) -> list[Any]:
+    return [[e.passage.identity(), [round(float(a), 6) for a in e.activations]] for e in examples]
 
 
 def _judged(name: str, explanation: Explanation | None, passages: tuple[Passage, ...]) -> str:

@@ -14,11 +14,13 @@ A variant of the question `explain`, `detect`, `fuzz`, `simulate`, `intruder`, `
 
 `system` has no variables. `user` has `examples`, each with `number` (from 1), `text` (plain), `marked` (with `<<` and
 `>>`) and `activations` (for `explain`: pairs of `token`, in quotes, and `strength`, 0 to 10); judges have `explanation`
-too, all but those of `intruder`. `simulate` has one example, and `largest`, the largest strength; with the reply format
-`strengths` its text is one token a line, numbered and in quotes; with `strength-lines` there are no examples: their
-lines follow the message. `generate` has no examples, but `explanation`, `count`, how many texts to write, and
-`activating`, whether the latent is to be active in them. `surprisal` has `explanation` alone: the window follows the
-message, after a blank line.
+too, all but those of `intruder`. `explain` may have more, which is empty where an explainer has none to show: `silent`,
+examples without activations, `promoted` and `suppressed`, tokens in quotes, and `tried` (none, or an `explanation` with
+the examples that a judge `missed` by it and others that it had `taken`). `simulate` has one example, and `largest`, the
+largest strength; with the reply format `strengths` its text is one token a line, numbered and in quotes; with
+`strength-lines` there are no examples: their lines follow the message. `generate` has no examples, but `explanation`,
+`count`, how many texts to write, and `activating`, whether the latent is to be active in them. `surprisal` has
+`explanation` alone: the window follows the message, after a blank line.
 
 `intervention` has `examples`, each with `number`, `text` (none where no text stands before the tokens), `rose` and
 `fell`, pairs of `token`, in quotes, and `change`, as in +0.214. `amplified` has one example and no explanation: that
@@ -34,7 +36,7 @@ import difflib
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +58,7 @@ from harness.questions.kinds import (
     Simulate,
     Steered,
     Surprisal,
+    Tried,
 )
 from harness.questions.messages import Message
 from harness.questions.render import Laid, activating_positions, escape, lay_out, one_line, quote, strengths
@@ -66,6 +69,7 @@ from harness.values import Example, Explanation, Failure, Passage, Rise, TokenLo
 __all__ = [
     "QUESTIONS",
     "Activation",
+    "Attempted",
     "Moved",
     "Rendered",
     "Risen",
@@ -107,7 +111,8 @@ class Variant:
     """A prompt variant, checked: its templates compile and render, its few-shot blocks too.
 
     `name`, `question`, `path`, `description`, `reply`, the reply format's name; `digest` is the SHA-256 of the file's
-    bytes; `temperature` (None: the provider's own), `max_tokens` and `logprobs` are what to ask for.
+    bytes; `temperature` (None: the provider's own), `max_tokens` and `logprobs` are what to ask for. `uses` are the
+    variables of its template, `batch` is the most passages that a judge's prompt holds, None where any number.
     """
 
     def __init__(self, path: Path, name: str, question: str, content: bytes) -> None:
@@ -126,9 +131,11 @@ class Variant:
         self.logprobs = self._file.sampling.logprobs
         self._format = FORMATS[self._file.reply]
         self.reply = self._file.reply
+        self.batch = self._file.batch if isinstance(self._file, files.JudgeFile) else None
         names = _VARIABLES.get(question, ("examples", "explanation"))
         self._system = Template(path, source, "templates.system", self._file.templates.system, ())
         self._user = Template(path, source, "templates.user", self._file.templates.user, names)
+        self.uses = self._user.uses
         self._check()
         self._opening = self._open()
 
@@ -163,13 +170,18 @@ class Variant:
                 question, answer = files.shot_question(self.question, shot)
             except ValueError as error:
                 raise PromptError(f"{self.path}: shot[{number}]: {error}") from error
+            reply = self.format(answer, question)
+            if isinstance(shot, files.ExplainShot) and shot.reasoning is not None:
+                reply = f"{shot.reasoning.strip()}\n{reply}"
             messages.append(Message("user", self._put(question)[0]))
-            messages.append(Message("assistant", self.format(answer, question)))
+            messages.append(Message("assistant", reply))
         return tuple(messages)
 
     def _put(self, question: Question) -> tuple[str, tuple[Span, ...]]:
         windows = [] if self.reply == "strength-lines" else _windows(question)
         values: dict[str, Any] = {"examples": [window.shown for window in windows]}
+        if isinstance(question, Explain):
+            values = _explaining(question, values["examples"])
         if isinstance(question, Simulate):
             values["largest"] = question.largest
         if isinstance(question, Generate):
@@ -210,8 +222,8 @@ class Variant:
         for count in (1, 2):
             passages = tuple(Passage(("trial ", str(number)), (1,)) for number in range(count))
             if self.question == "explain":
-                activations = np.array([0.0, 1.0], np.float32)
-                self._put(Explain(tuple(Example(passage, activations) for passage in passages), 1.0))
+                self._put(_trial(passages, frozenset()))
+                self._put(_trial(passages, self.uses))
                 continue
             if self.question == "intruder":
                 self._put(Intruder(passages))
@@ -247,9 +259,31 @@ class Variant:
         return (Detect if self.question == "detect" else Fuzz)(told, passages)
 
 
+def _trial(passages: tuple[Passage, ...], uses: frozenset[str]) -> Explain:
+    """A small question with all that a template shows."""
+    examples = tuple(Example(passage, np.array([0.0, 1.0], np.float32)) for passage in passages)
+    plain = tuple(Example(passage, np.zeros(2, np.float32)) for passage in passages)
+    rise = Rise(None, (("trial", 1.0),), (("trial", -1.0),)) if uses & {"promoted", "suppressed"} else None
+    tried = Tried(Explanation("trial words"), examples, plain) if "tried" in uses else None
+    return Explain(examples, 1.0, silent=plain if "silent" in uses else (), projected=rise, tried=tried)
+
+
+def _explaining(question: Explain, shown: Sequence[Shown]) -> dict[str, Any]:
+    """The values of an explain template; `shown` are all windows, in the order of `_explained`."""
+    left = iter(shown)
+    examples = [next(left) for _ in question.examples]
+    values: dict[str, Any] = {"examples": examples, "silent": [next(left) for _ in question.silent], "tried": None}
+    rise = question.projected or Rise(None, ())
+    values |= {"promoted": [quote(token) for token, _ in rise.rose], "suppressed": [quote(t) for t, _ in rise.fell]}
+    if (tried := question.tried) is not None:
+        missed, taken = tuple(next(left) for _ in tried.missed), tuple(next(left) for _ in tried.taken)
+        values["tried"] = Attempted(one_line(tried.explanation.text), missed, taken)
+    return values
+
+
 # the variables of a question's template, where they are not examples and explanation
 _VARIABLES = {
-    "explain": ("examples",),
+    "explain": ("examples", "silent", "promoted", "suppressed", "tried"),
     "simulate": ("examples", "explanation", "largest"),
     "intruder": ("examples",),
     "generate": ("explanation", "count", "activating"),
@@ -339,6 +373,15 @@ class Risen:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempted:
+    """An explanation that was tried, as a template sees it, with what was got wrong by it."""
+
+    explanation: str
+    missed: tuple[Shown, ...]
+    taken: tuple[Shown, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Window:
     """An example before it is laid out: its tokens and which of them are marked."""
 
@@ -350,7 +393,7 @@ class _Window:
 
 def _windows(question: Question) -> list[_Window]:
     if isinstance(question, Explain):
-        return [_example(index, example, question) for index, example in enumerate(question.examples)]
+        return _explained(question)
     if isinstance(question, Simulate):
         return [_Window(_shown(0, ()), question.passage.tokens, (), _numbered)]
     if isinstance(question, Generate | Rises):
@@ -374,11 +417,20 @@ def _numbered(tokens: Sequence[str], marks: Sequence[int]) -> Laid:  # noqa: ARG
     return Laid("".join(parts), tuple(bounds))
 
 
-def _example(index: int, example: Example, question: Explain) -> _Window:
+def _explained(question: Explain) -> list[_Window]:
+    """Every window that is shown, numbered within its group."""
+    tried = () if question.tried is None else (question.tried.missed, question.tried.taken)
+    groups = (question.examples, question.silent, *tried)
+    numbered = [pair for group in groups for pair in enumerate(group, 1)]
+    return [_example(index, number, example, question) for index, (number, example) in enumerate(numbered)]
+
+
+def _example(index: int, number: int, example: Example, question: Explain) -> _Window:
     tokens = example.passage.tokens
     marks = tuple(activating_positions(example).tolist())
     pairs = strengths(tokens, example.activations, marks, question.maximum, question.rounding)
-    return _Window(_shown(index, tuple(Activation(quote(token), strength) for token, strength in pairs)), tokens, marks)
+    listed = tuple(Activation(quote(token), strength) for token, strength in pairs)
+    return _Window(replace(_shown(index, listed), number=number), tokens, marks)
 
 
 def _risen(index: int, rise: Rise) -> Risen:

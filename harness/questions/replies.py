@@ -1,6 +1,7 @@
 """Reply formats: each turns a model's text into a typed answer or failure, and writes an answer as such a text.
 
-`explanation`: free text that ends in a line `[explanation]: ...`; `labels`: a JSON list of 0s and 1s; `strengths`: a
+`explanation`: free text that ends in a line `[explanation]: ...`; `labels`: a JSON list of 0s and 1s; `label-object`: a
+JSON object with a 0 or 1 for the number of each passage; `label`: the 0 or 1 of the only passage; `strengths`: a
 JSON list with a strength for each token; `strength-lines`: a line for each token, the token, a tab and its strength;
 `number`: the number of a passage; `texts`: numbered lines, a text each; `sentences`: sentences, one a line; `quoted`:
 words in double quotes.
@@ -29,7 +30,7 @@ from harness.questions.simulating import StrengthLines, StrengthList
 from harness.questions.writing import TextList
 from harness.values import Explanation, Failure, TokenLogprob
 
-__all__ = ["FORMATS", "ExplanationLine", "LabelList", "ReplyFormat"]
+__all__ = ["FORMATS", "ExplanationLine", "LabelList", "LabelObject", "OneLabel", "ReplyFormat"]
 
 _MARKER = r"(?:explanation|interpretation)"
 _LINE = r"^[ \t>#-]*(?P<open>[*_]{{0,3}}){marker}(?P<mid>[*_]{{0,3}})[ \t]*:(?P<late>[*_]{{0,3}})(?P<rest>[^\n]*)$"
@@ -128,9 +129,43 @@ class LabelList:
         return f"Reply with a JSON list of {entries}, each 0 or 1, and nothing else."
 
 
+class LabelObject(LabelList):
+    """A JSON object with a 0 or 1 for the number of each passage; whatever `LabelList` takes is taken, too."""
+
+    def format(self, answer: Answer, question: Question) -> str:
+        """The labels as a JSON object."""
+        labels = json.loads(super().format(answer, question))
+        return json.dumps({str(number): label for number, label in enumerate(labels, 1)})
+
+    def reminder(self, question: Question) -> str:
+        """One sentence that asks for this format again."""
+        count = _count(question)
+        keys = '"1"' if count == 1 else f'"1" to "{count}"'
+        return (
+            f"Reply with a JSON object that has the key{'s' * (count > 1)} {keys}, each with 0 or 1, and nothing else."
+        )
+
+
+class OneLabel(LabelList):
+    """A 0 or 1 for the only passage; whatever `LabelList` takes is taken, too."""
+
+    def format(self, answer: Answer, question: Question) -> str:
+        """The label."""
+        labels = json.loads(super().format(answer, question))
+        if len(labels) != 1:
+            raise ValueError(f"a label is of one passage, and here are {len(labels)}")
+        return str(labels[0])
+
+    def reminder(self, question: Question) -> str:  # noqa: ARG002 - there is one passage
+        """One sentence that asks for this format again."""
+        return "Reply with 0 or 1 and nothing else."
+
+
 FORMATS: Mapping[str, ReplyFormat] = {
     "explanation": ExplanationLine(),
     "labels": LabelList(),
+    "label-object": LabelObject(),
+    "label": OneLabel(),
     "strengths": StrengthList(),
     "strength-lines": StrengthLines(),
     "number": NumberChoice(),

@@ -19,6 +19,7 @@ _OBJECT = re.compile(r"'(?:[\w.]*\.)?(\w+) object'")
 _KINDS = {
     "Shown": "an example",
     "Activation": "an activation",
+    "Attempted": "what was tried",
     "Risen": "an example",
     "Moved": "a token",
     "str": "a text",
@@ -26,14 +27,19 @@ _KINDS = {
 
 
 class Template:
-    """One template of a prompt file: `key` is where it stands, `names` the variables it may use."""
+    """One template of a prompt file: `key` is where it stands, `names` the variables it may use.
+
+    `uses` are those that it does use.
+    """
 
     def __init__(self, path: Path, source: str, key: str, text: str, names: Sequence[str]) -> None:
         self._path = path
         self._key = key
         self._above = _lines_above(source, key, text)
         try:
-            self._check_names(_ENVIRONMENT.parse(text), names)
+            tree = _ENVIRONMENT.parse(text)
+            self._check_names(tree, names)
+            self.uses = frozenset(meta.find_undeclared_variables(tree) & {*names})
             self._template = _ENVIRONMENT.from_string(text)
         except TemplateSyntaxError as error:
             self._fail(error.lineno, error.message or "syntax error", error)

@@ -31,9 +31,9 @@ Asking = Callable[[Explanation | None, tuple[Passage, ...]], Question]
 class JudgeSettings(BaseModel):
     """Keys that `detection` and `fuzzing` share.
 
-    `batch` is the number of examples in one prompt. `logprobs` true needs probabilities of the labels, so that a model
-    that gives none is refused before the run starts; false asks for none; left out, they are asked for where the prompt
-    variant says so and the model gives any.
+    `batch` is the number of examples in one prompt, less where the prompt variant holds less. `logprobs` true needs
+    probabilities of the labels, so that a model that gives none is refused before the run starts; false asks for none;
+    left out, they are asked for where the prompt variant says so and the model gives any.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,14 +50,14 @@ class Judge:
     def __init__(self, question: str, settings: JudgeSettings, models: Models, base: Path) -> None:
         self._client = models.client(settings.model)
         self._variant = load_variant(question, settings.prompt, base)
-        self._batch = settings.batch
+        self._batch = min(settings.batch, self._variant.batch or settings.batch)
         self._logprobs = self._variant.logprobs if settings.logprobs is None else settings.logprobs
         self.prompt = self._variant.name
         self.identity: dict[str, Any] = {
             "question": question,
             "model": models.identity(settings.model),
             "prompt": self._variant.digest,
-            "batch": settings.batch,
+            "batch": self._batch,
         } | ({} if settings.logprobs is None else {"logprobs": settings.logprobs})
         self.wants = _wants(question, settings, asked=self._logprobs)
 

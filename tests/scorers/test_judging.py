@@ -79,6 +79,20 @@ async def test_a_perfect_judge_scores_one_whatever_the_batch(
     assert len(set(scored.replies)) == len(client.requests)
 
 
+@pytest.mark.parametrize(("kind", "prompt", "requests"), [(Fuzzing, "one-at-a-time", 40), (Detection, "json", 8)])
+async def test_a_variant_may_hold_fewer_passages_and_have_another_reply(
+    judge: Callable[..., tuple[Any, MockClient]], examples: ScoredSet, kind: Any, prompt: str, requests: int
+) -> None:
+    def reply(request: Request) -> str:
+        labels = _truth(request)
+        return str(labels[0]) if prompt == "one-at-a-time" else json.dumps({f"{n}": x for n, x in enumerate(labels, 1)})
+
+    scorer, client = judge(reply, kind, prompt=prompt)
+    scored: Scored = await scorer.score(WORDS, examples, 0)
+    assert scored.metrics["balanced_accuracy"] == 1.0
+    assert len(client.requests) == requests
+
+
 async def test_every_example_is_asked_about_once_in_its_order(
     judge: Callable[..., tuple[Any, MockClient]], examples: ScoredSet
 ) -> None:
