@@ -35,8 +35,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,19 +61,15 @@ from harness.questions.kinds import (
     Tried,
 )
 from harness.questions.messages import Message
-from harness.questions.render import Laid, activating_positions, escape, lay_out, one_line, quote, strengths
+from harness.questions.render import one_line
 from harness.questions.replies import FORMATS
 from harness.questions.templates import Template
+from harness.questions.windows import Window, explaining, risen, windows
 from harness.values import Example, Explanation, Failure, Passage, Rise, TokenLogprob
 
 __all__ = [
     "QUESTIONS",
-    "Activation",
-    "Attempted",
-    "Moved",
     "Rendered",
-    "Risen",
-    "Shown",
     "Span",
     "Variant",
     "load_variant",
@@ -178,30 +174,30 @@ class Variant:
         return tuple(messages)
 
     def _put(self, question: Question) -> tuple[str, tuple[Span, ...]]:
-        windows = [] if self.reply == "strength-lines" else _windows(question)
-        values: dict[str, Any] = {"examples": [window.shown for window in windows]}
+        laid = [] if self.reply == "strength-lines" else windows(question)
+        values: dict[str, Any] = {"examples": [window.shown for window in laid]}
         if isinstance(question, Explain):
-            values = _explaining(question, values["examples"])
+            values = explaining(question, values["examples"])
         if isinstance(question, Simulate):
             values["largest"] = question.largest
         if isinstance(question, Generate):
             values = {"count": question.count, "activating": question.activating}
         if isinstance(question, Rises):
-            values["examples"] = [_risen(index, rise) for index, rise in enumerate(question.rises)]
+            values["examples"] = [risen(index, rise) for index, rise in enumerate(question.rises)]
         if not isinstance(question, Explain | Intruder | Rises | Amplified):
             told = question.explanation
             values["explanation"] = self._file.templates.withheld if told is None else one_line(told.text)
-        return self._fill(self._user.render(**values), windows)
+        return self._fill(self._user.render(**values), laid)
 
-    def _fill(self, text: str, windows: Sequence[_Window]) -> tuple[str, tuple[Span, ...]]:
+    def _fill(self, text: str, shown: Sequence[Window]) -> tuple[str, tuple[Span, ...]]:
         """The message with the windows' text in place of their stand-ins, and where their tokens are."""
         parts: list[str] = []
         spans: list[Span] = []
-        times = [0] * len(windows)
+        times = [0] * len(shown)
         at = done = 0
         for match in _STAND_IN.finditer(text):
             index = int(match[2])
-            window = windows[index]
+            window = shown[index]
             laid = window.lay(window.tokens, window.marks if match[1] == "m" else ())
             at += match.start() - done
             spans += [Span(index, order, at + start, at + stop) for order, (start, stop) in enumerate(laid.bounds)]
@@ -268,19 +264,6 @@ def _trial(passages: tuple[Passage, ...], uses: frozenset[str]) -> Explain:
     return Explain(examples, 1.0, silent=plain if "silent" in uses else (), projected=rise, tried=tried)
 
 
-def _explaining(question: Explain, shown: Sequence[Shown]) -> dict[str, Any]:
-    """The values of an explain template; `shown` are all windows, in the order of `_explained`."""
-    left = iter(shown)
-    examples = [next(left) for _ in question.examples]
-    values: dict[str, Any] = {"examples": examples, "silent": [next(left) for _ in question.silent], "tried": None}
-    rise = question.projected or Rise(None, ())
-    values |= {"promoted": [quote(token) for token, _ in rise.rose], "suppressed": [quote(t) for t, _ in rise.fell]}
-    if (tried := question.tried) is not None:
-        missed, taken = tuple(next(left) for _ in tried.missed), tuple(next(left) for _ in tried.taken)
-        values["tried"] = Attempted(one_line(tried.explanation.text), missed, taken)
-    return values
-
-
 # the variables of a question's template, where they are not examples and explanation
 _VARIABLES = {
     "explain": ("examples", "silent", "promoted", "suppressed", "tried"),
@@ -334,109 +317,3 @@ def _path(question: str, name: str, base: Path | None) -> Path:
     near = difflib.get_close_matches(name, known, 1)
     hint = f'did you mean "{near[0]}"?' if near else "known: " + ", ".join(known)
     raise PromptError(f'{question} has no prompt "{name}"; {hint} (a file of your own is named by path: ./{name}.toml)')
-
-
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """An activating token as a template sees it: in quotes, with its strength from 0 to 10."""
-
-    token: str
-    strength: int
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """An example as a template sees it; `text` and `marked` are stand-ins."""
-
-    number: int
-    text: str
-    marked: str
-    activations: tuple[Activation, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A token as a template sees it: in quotes, with the change of its probability or logit."""
-
-    token: str
-    change: str
-
-
-@dataclass(frozen=True, slots=True)
-class Risen:
-    """What an intervention did to the next token, as a template sees it; `text` is None where there is none."""
-
-    number: int
-    text: str | None
-    rose: tuple[Moved, ...]
-    fell: tuple[Moved, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Attempted:
-    """An explanation that was tried, as a template sees it, with what was got wrong by it."""
-
-    explanation: str
-    missed: tuple[Shown, ...]
-    taken: tuple[Shown, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """An example before it is laid out: its tokens and which of them are marked."""
-
-    shown: Shown
-    tokens: tuple[str, ...]
-    marks: tuple[int, ...]
-    lay: Callable[[Sequence[str], Sequence[int]], Laid] = lay_out
-
-
-def _windows(question: Question) -> list[_Window]:
-    if isinstance(question, Explain):
-        return _explained(question)
-    if isinstance(question, Simulate):
-        return [_Window(_shown(0, ()), question.passage.tokens, (), _numbered)]
-    if isinstance(question, Generate | Rises):
-        return []
-    passages = enumerate(question.passages)
-    return [_Window(_shown(index, ()), passage.tokens, passage.marks) for index, passage in passages]
-
-
-def _numbered(tokens: Sequence[str], marks: Sequence[int]) -> Laid:  # noqa: ARG001 - laid out as windows are
-    """A token a line, numbered from 1 and in quotes; bounds are those of the quoted tokens."""
-    laid = lay_out(tokens)
-    parts: list[str] = []
-    bounds: list[tuple[int, int]] = []
-    at = 0
-    for number, (start, stop) in enumerate(laid.bounds, 1):
-        head = f"{chr(10) if number > 1 else ''}{number}: "
-        token = '"' + laid.text[start:stop].replace('"', '\\"') + '"'
-        parts += [head, token]
-        bounds.append((at + len(head), at + len(head) + len(token)))
-        at = bounds[-1][1]
-    return Laid("".join(parts), tuple(bounds))
-
-
-def _explained(question: Explain) -> list[_Window]:
-    """Every window that is shown, numbered within its group."""
-    tried = () if question.tried is None else (question.tried.missed, question.tried.taken)
-    groups = (question.examples, question.silent, *tried)
-    numbered = [pair for group in groups for pair in enumerate(group, 1)]
-    return [_example(index, number, example, question) for index, (number, example) in enumerate(numbered)]
-
-
-def _example(index: int, number: int, example: Example, question: Explain) -> _Window:
-    tokens = example.passage.tokens
-    marks = tuple(activating_positions(example).tolist())
-    pairs = strengths(tokens, example.activations, marks, question.maximum, question.rounding)
-    listed = tuple(Activation(quote(token), strength) for token, strength in pairs)
-    return _Window(replace(_shown(index, listed), number=number), tokens, marks)
-
-
-def _risen(index: int, rise: Rise) -> Risen:
-    rose, fell = (tuple(Moved(quote(token), f"{by:+.3f}") for token, by in moved) for moved in (rise.rose, rise.fell))
-    return Risen(index + 1, None if rise.text is None else escape(rise.text), rose, fell)
-
-
-def _shown(index: int, activations: tuple[Activation, ...]) -> Shown:
-    return Shown(index + 1, f"\0p{index}\0", f"\0m{index}\0", activations)
