@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from harness.values import seed_of
+
 __all__ = [
     "POPULATIONS",
     "CoderSettings",
@@ -241,7 +243,8 @@ class ExampleSettings(Frozen):
     """How windows are cut, split and drawn.
 
     Windows of `window` tokens lie on a grid; with a `peak` they are centred: a peak of the latent's activation stands
-    at that place of each activating window, counted from 0.
+    at that place of each activating window, counted from 0. Another number as `draw` splits the documents and draws all
+    examples anew, of the same latents.
     """
 
     window: Annotated[int, Field(ge=2)] = 32
@@ -249,6 +252,11 @@ class ExampleSettings(Frozen):
     split: SplitSettings = SplitSettings()
     shown: ShownSettings = ShownSettings()
     scored: ScoredSettings = ScoredSettings()
+    draw: Annotated[int, Field(ge=0)] = 0
+
+    def drawing_seed(self, seed: int) -> int:
+        """The seed that examples are drawn by in a task of this seed."""
+        return seed_of(seed, "draw", self.draw) % 2**63 if self.draw else seed
 
     @model_validator(mode="after")
     def _peak_inside(self) -> ExampleSettings:
@@ -287,12 +295,16 @@ class InterventionSettings(Frozen):
 
 
 class KindSettings(BaseModel):
-    """A table whose further keys belong to its kind, which validates them itself."""
+    """A table whose further keys belong to its kind, which validates them itself.
+
+    Another number as `sample` draws all that its models write anew: 0, 1, 2, ... are draws of the same requests.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: Name
     kind: str
+    sample: Annotated[int, Field(ge=0)] = 0
 
     @property
     def options(self) -> dict[str, Any]:

@@ -160,6 +160,11 @@ class Task(Frozen):
                     )
 
     @property
+    def drawing_seed(self) -> int:
+        """The seed that examples are drawn by, and what follows from them; the order of latents goes by `seed`."""
+        return self.examples.drawing_seed(self.seed)
+
+    @property
     def populations(self) -> tuple[Control, ...]:
         """The controls that are latents of their own."""
         return tuple(control for control in self.controls if control in POPULATIONS)

@@ -74,7 +74,7 @@ def _problem(first: Run, other: Run, scorer: str) -> str | None:
 
 def _drawing(run: Run) -> Mapping[str, Any]:
     task = run.record["task"]
-    examples = {key: task["examples"][key] for key in _SCORED}
+    examples = {key: task["examples"][key] for key in _SCORED} | {"draw": task["examples"].get("draw", 0)}
     scored = {key: value for key, value in examples["scored"].items() if key not in _BESIDE}
     return {"seed": task["seed"], "examples": {**examples, "scored": scored}}
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from harness.clients.protocol import Client, Reply, Request
 from harness.clients.replies import request_key
+from harness.clients.sampling import again
 from harness.errors import ClientError, Drained, MissingLogprobs, Refused, RunEnding
 from harness.questions.kinds import Answer, Question, Texts
 from harness.questions.messages import Message
@@ -60,8 +61,8 @@ async def ask(
     first, reply = await _once(client, variant, question, request)
     if reply is None or not isinstance(first.answer, Failure) or first.answer.status != "unparsable":
         return first
-    again = replace(request, messages=_correct(request.messages, reply, first.answer, variant.reminder(question)))
-    second, _ = await _once(client, variant, question, again)
+    corrected = _correct(request.messages, reply, first.answer, variant.reminder(question))
+    second, _ = await _once(client, variant, question, replace(request, messages=corrected))
     # a client without a language model may take no notice of the words and be asked the same thing twice
     keys = tuple(dict.fromkeys(first.replies + second.replies))
     return Asked(second.answer, keys, first.usage + second.usage)
@@ -70,10 +71,13 @@ async def ask(
 async def ask_once(client: Client, request: Request) -> tuple[Reply | Failure, tuple[str, ...]]:
     """The reply to a request or why there is none, and the keys of the replies that were kept.
 
+    Inside `harness.clients.sampling.sampled` it is another draw of the same request.
+
     Raises:
         RunEnding: nothing more can be asked.
         Drained: the run is stopping.
     """
+    request = again(request)
     try:
         reply = await client.generate(request)
     except (RunEnding, Drained):

@@ -82,7 +82,7 @@ def _draw(reading: Reading, latent: Latent) -> LatentExamples | None:
     coder, least = reading.reader(latent.coder), reading.task.latents.min_examples
     if coder is None:
         return None
-    drawn = draw(coder, latent.index, reading.task.examples, reading.task.seed, min_examples=least)
+    drawn = draw(coder, latent.index, reading.task.examples, reading.task.drawing_seed, min_examples=least)
     return drawn if isinstance(drawn, LatentExamples) else None
 
 
@@ -157,7 +157,7 @@ def _parted(text: str, spans: list[tuple[int, int, float]]) -> tuple[tuple[str, 
 
 def _marks(reading: Reading, latent: Latent, scored: ScoredSet) -> dict[str, list[tuple[int, ...]]]:
     """What each scorer that marks tokens had marked: the same draw as when it was asked."""
-    seed = score_seed(reading.task.seed, latent, scored.rung)
+    seed = score_seed(reading.task.drawing_seed, latent, scored.rung)
     found = {}
     for name, identity in reading.run.record["scorers"].items():
         if identity.get("kind") == "fuzzing":

@@ -13,6 +13,7 @@ import anyio
 import numpy as np
 
 from harness.clients.purpose import Purpose, on_behalf
+from harness.clients.sampling import sampled
 from harness.errors import Drained, HarnessError, OverBudget, RunEnding, UserError
 from harness.examples.draw import LatentExamples, draw
 from harness.runs.journal import Journal, Unit
@@ -32,7 +33,7 @@ from harness.runs.units import (
 )
 from harness.scorers.base import Scored
 from harness.store import CoderReader
-from harness.task import Task
+from harness.task import KindSettings, Task
 from harness.values import Example, Explanation, Failure, Latent, ScoredSet, Status, Usage, digest
 
 __all__ = ["RETRYABLE", "Conductor", "explanation_of", "explanation_unit", "result_hash", "score_unit"]
@@ -134,8 +135,9 @@ class Conductor:
         drawn = examples()
         if isinstance(drawn, Failure):
             return explanation_unit(key, arm, latent, drawn)
-        seed = explain_seed(self.task.seed, latent)
-        with on_behalf(Purpose("explain", arm.digest, latent.index)):
+        seed = explain_seed(self.task.drawing_seed, latent)
+        sample = _sample(self.task.explainer, arm.explainer)
+        with on_behalf(Purpose("explain", arm.digest, latent.index)), sampled(sample):
             try:
                 explained = await self.plan.explainer(arm).explain(drawn, seed)
             except OverBudget as error:
@@ -206,8 +208,9 @@ class Conductor:
         scored_set = _rung(drawn, arm.rung)
         if isinstance(scored_set, Failure):
             return Unit(key, arm.digest, latent.index, scored_set.status, {"message": scored_set.message})
-        seed = score_seed(self.task.seed, latent, arm.rung)
-        with on_behalf(Purpose("score", arm.digest, latent.index)):
+        seed = score_seed(self.task.drawing_seed, latent, arm.rung)
+        sample = _sample(self.task.scorer, arm.scorer)
+        with on_behalf(Purpose("score", arm.digest, latent.index)), sampled(sample):
             try:
                 scored = await self.plan.scorers[arm.scorer].score(explanation, scored_set, seed)
             except OverBudget as error:
@@ -221,7 +224,7 @@ class Conductor:
 
     def _draw(self, latent: Latent) -> _Drawn:
         coder, least = self.coders[latent.coder], self.task.latents.min_examples
-        return draw(coder, latent.index, self.task.examples, self.task.seed, min_examples=least)
+        return draw(coder, latent.index, self.task.examples, self.task.drawing_seed, min_examples=least)
 
     async def _once(self, key: str, do: Callable[[], Awaitable[Unit]], *, count: bool) -> Unit:
         """The unit of a key: from the journal, from whoever is at it, or done now and committed; counted if wished."""
@@ -313,6 +316,11 @@ async def _together(tasks: Sequence[Callable[[], Awaitable[None]]]) -> None:
     # what set the draining off says more than the draining
     for error in sorted(stopped, key=lambda found: isinstance(found, Drained)):
         raise error
+
+
+def _sample(settings: Sequence[KindSettings], name: str | None) -> int:
+    """Which draw of what its models write an explainer or scorer is to have."""
+    return next((one.sample for one in settings if one.name == name), 0)
 
 
 def _rung(examples: LatentExamples, rung: str) -> ScoredSet | Failure:

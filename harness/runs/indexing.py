@@ -48,7 +48,7 @@ async def build_indexes(
         embed = models.embedder(scored.embedder).embed
         for store in {coders[name].store.id: coders[name].store for name in latents}.values():
             tell = _Telling(progress)
-            await build_index(store, task.examples, task.seed, models.identity(scored.embedder), embed, tell)
+            await build_index(store, task.examples, task.drawing_seed, models.identity(scored.embedder), embed, tell)
 
 
 class _Telling:

@@ -122,12 +122,12 @@ def _store_of(task: Task | None) -> Store:
 def _settings(task: Task | None, store: Store, overrides: Sequence[str]) -> tuple[ExampleSettings, int, int]:
     """Example settings, seed and the fewest activating windows."""
     if task is not None:
-        return task.examples, task.seed, task.latents.min_examples
+        return task.examples, task.drawing_seed, task.latents.min_examples
     data: dict[str, Any] = {"examples": {"scored": {"rungs": list(RUNGS[store.manifest.frame.sampling])}}}
     for given in overrides:
         override(data, given)
     bare = validated(_Bare, data, "--set")
-    return bare.examples, bare.seed, 1
+    return bare.examples, bare.examples.drawing_seed(bare.seed), 1
 
 
 def _changed(settings: ExampleSettings, store: Store, rungs: Sequence[str], window: int | None) -> ExampleSettings:

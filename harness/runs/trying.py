@@ -10,6 +10,7 @@ from harness.clients import Limits, RunBudget, assemble, price_of
 from harness.clients.models import Models
 from harness.clients.observing import Observing
 from harness.clients.protocol import Client, Reply, Request
+from harness.clients.sampling import sampled
 from harness.errors import RunEnding, RunStopped, TaskError
 from harness.examples.draw import LatentExamples, draw
 from harness.explainers.base import Explained
@@ -96,7 +97,7 @@ async def attempt(
         stack.push_async_callback(plan.aclose)
         await probed(plan, models, task, progress)
         await build_indexes(task, {name: reader}, {name: [latent]}, models, progress)
-        examples = draw(reader, latent, task.examples, task.seed, min_examples=task.latents.min_examples)
+        examples = draw(reader, latent, task.examples, task.drawing_seed, min_examples=task.latents.min_examples)
         if isinstance(examples, Failure):
             return examples, []
         try:
@@ -108,8 +109,9 @@ async def attempt(
 async def _attempt(task: Task, plan: Plan, name: str, examples: LatentExamples, seen: list[Exchange]) -> Attempt:
     latent = examples.latent
     seen.clear()
-    seed = explain_seed(task.seed, latent)
-    explained = await plan.explainers[name].explain(examples, seed)
+    seed = explain_seed(task.drawing_seed, latent)
+    with sampled(next(one.sample for one in task.explainer if one.name == name)):
+        explained = await plan.explainers[name].explain(examples, seed)
     made = Attempt(name, explained, tuple(seen), ())
     if isinstance(explained.explanation, Failure):
         return made
@@ -133,6 +135,7 @@ async def _judge(
 ) -> Judged:
     seen.clear()
     latent = examples.latent
-    seed = score_seed(task.seed, latent, scored_set.rung)
-    scored = await plan.scorers[scorer].score(explanation, scored_set, seed)
+    seed = score_seed(task.drawing_seed, latent, scored_set.rung)
+    with sampled(next(one.sample for one in task.scorer if one.name == scorer)):
+        scored = await plan.scorers[scorer].score(explanation, scored_set, seed)
     return Judged(scorer, scored_set, scored, tuple(seen))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,7 @@ __all__ = [
     "written",
 ]
 
+_Made = TypeVar("_Made", Explainer, Scorer)
 # raised when the same task would give other results than before
 _VERSION = 3
 
@@ -251,13 +252,20 @@ def judges(score: ScoreArm, arm: ExplanationArm) -> bool:
 def _explainer(settings: ExplainerSettings, models: Models, task: Task) -> Explainer:
     with naming(f"{task.source}: explainer.{settings.name}") as where:
         kind = registry.load("explainers", settings.kind)
-        return kind(validated(kind.Settings, settings.options, where), models, task.base)
+        return _drawn(kind(validated(kind.Settings, settings.options, where), models, task.base), settings.sample)
 
 
 def _scorer(settings: ScorerSettings, models: Models, task: Task) -> Scorer:
     with naming(f"{task.source}: scorer.{settings.name}") as where:
         kind = registry.load("scorers", settings.kind)
-        return kind(validated(kind.Settings, settings.options, where), models, task.base)
+        return _drawn(kind(validated(kind.Settings, settings.options, where), models, task.base), settings.sample)
+
+
+def _drawn(made: _Made, sample: int) -> _Made:
+    """An explainer or scorer of which this draw is wanted: another one has results of its own."""
+    if sample:
+        made.identity = {**made.identity, "sample": sample}
+    return made
 
 
 def _subject(
@@ -306,7 +314,7 @@ def _drawing(task: Task, part: str) -> dict[str, Any]:
     """What decides the examples of a part (`shown` or `scored`): no rung changes another rung's examples."""
     examples = task.examples.model_dump(mode="json")
     drawn = {key: value for key, value in examples[part].items() if key not in ("rungs", "embedder")}
-    made = {"window": examples["window"], "split": examples["split"], part: drawn, "seed": task.seed}
+    made = {"window": examples["window"], "split": examples["split"], part: drawn, "seed": task.drawing_seed}
     return made if examples["peak"] is None else made | {"peak": examples["peak"]}
 
 

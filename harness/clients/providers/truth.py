@@ -167,7 +167,10 @@ class TruthClient:
             return Reply(_REFUSAL, "refusal", _USAGE, model=self.name)
         if fate < settings.refused + settings.malformed:
             return Reply(_MALFORMED[seed_of(whole) % len(_MALFORMED)], "stop", _USAGE, model=self.name)
-        answer = self._texts(question, sample) if isinstance(question, Generate) else self._answer(question, whole)
+        draw = [sample] if sample else []
+        answer = (
+            self._texts(question, sample) if isinstance(question, Generate) else self._answer(question, whole, draw)
+        )
         if answer is None:
             return Reply(_UNKNOWN, "stop", _USAGE, model=self.name)
         return Reply(_written(answer, question), "stop", _USAGE, model=self.name)
@@ -201,23 +204,25 @@ class TruthClient:
             texts.append(other if wrong else wanted)
         return Texts(tuple(texts))
 
-    def _answer(self, question: Detect | Fuzz | Simulate | Intruder | Steered, whole: str) -> Answer | None:
-        """The answer, or None where the explanation is not known."""
+    def _answer(
+        self, question: Detect | Fuzz | Simulate | Intruder | Steered, whole: str, draw: Sequence[int]
+    ) -> Answer | None:
+        """The answer, or None where the explanation is not known; another `draw` errs elsewhere, but on steering."""
         if isinstance(question, Simulate):
-            return self._simulated(question)
+            return self._simulated(question, draw)
         if isinstance(question, Intruder):
-            return self._chosen(question, whole)
+            return self._chosen(question, whole, draw)
         if isinstance(question, Steered):
             return self._amplified(question, whole)
-        labels = self._labels(question, whole)
+        labels = self._labels(question, whole, draw)
         return None if labels is None else Judgement(labels, (None,) * len(labels))
 
-    def _simulated(self, question: Simulate) -> Simulation | None:
+    def _simulated(self, question: Simulate, draw: Sequence[int]) -> Simulation | None:
         """The rule's strengths; where it errs on a passage, a silent one gets a strength and a firing one none."""
         told, passage = question.explanation, question.passage
         largest, count = question.largest, len(question.passage.tokens)
         if told is None:
-            coins = [self._even("coin", question.name, passage.identity(), at) for at in range(count)]
+            coins = [self._even("coin", question.name, passage.identity(), at, *draw) for at in range(count)]
             return Simulation(tuple(float(largest * (coin < 0.5)) for coin in coins))
         rule = self._resolve(told)
         if rule is None:
@@ -225,14 +230,14 @@ class TruthClient:
         strengths = _strengths(rule, passage)
         shift = self._shift(told)
         rate = self._error_rate(rule, float(strengths.max(initial=0.0)), shift)
-        if self._even("error", question.name, told.identity(), passage.identity()) >= rate:
+        if self._even("error", question.name, told.identity(), passage.identity(), *draw) >= rate:
             return Simulation(token_strengths(strengths, largest))
         wrong = [0.0] * count
         if not strengths.any() and count:
-            wrong[int(count * self._even("where", told.identity(), passage.identity()))] = float(largest)
+            wrong[int(count * self._even("where", told.identity(), passage.identity(), *draw))] = float(largest)
         return Simulation(tuple(wrong))
 
-    def _chosen(self, question: Intruder, whole: str) -> Choice:
+    def _chosen(self, question: Intruder, whole: str, draw: Sequence[int]) -> Choice:
         """The passage without the concept that the others share; errors, at the rate of false positives, name another.
 
         Where several could be it, or none, the one is taken that most concepts agree on, and a coin decides ties.
@@ -245,9 +250,9 @@ class TruthClient:
         votes = (~lone).sum(axis=0) if len(lone) else np.zeros(len(passages))
         best = np.flatnonzero(votes == votes.max())
         at = int(best[int(len(best) * self._even("tie", whole))])
-        if self._even("error", question.name, whole) < self._settings.false_positive:
+        if self._even("error", question.name, whole, *draw) < self._settings.false_positive:
             others = [other for other in range(len(passages)) if other != at]
-            at = others[int(len(others) * self._even("other", whole))]
+            at = others[int(len(others) * self._even("other", whole, *draw))]
         return Choice(at + 1)
 
     def _amplified(self, question: Steered, whole: str) -> Choice | None:
@@ -264,21 +269,21 @@ class TruthClient:
         rate = _shifted(self._settings.false_positive, self._shift(told))
         return Choice((1 - at if self._even("error", question.name, whole) < rate else at) + 1)
 
-    def _labels(self, question: Detect | Fuzz, whole: str) -> tuple[int, ...] | None:
+    def _labels(self, question: Detect | Fuzz, whole: str, draw: Sequence[int]) -> tuple[int, ...] | None:
         """A label a passage, or None where the explanation is not known."""
         told = question.explanation
         if told is None:
-            coins = (self._even("coin", question.name, passage.identity()) for passage in question.passages)
+            coins = (self._even("coin", question.name, passage.identity(), *draw) for passage in question.passages)
             return tuple(int(coin < 0.5) for coin in coins)
         rule = self._resolve(told)
         if rule is None:
             return None
         shift = self._shift(told)
-        together = _NORMAL.inv_cdf(self._even("batch", whole))
+        together = _NORMAL.inv_cdf(self._even("batch", whole, *draw))
         labels: list[int] = []
         for passage in question.passages:
             strength = _strength(rule, passage, marked=isinstance(question, Fuzz))
-            own = _NORMAL.inv_cdf(self._even("error", question.name, told.identity(), passage.identity()))
+            own = _NORMAL.inv_cdf(self._even("error", question.name, told.identity(), passage.identity(), *draw))
             mixing = self._settings.batch_correlation
             score = _NORMAL.cdf(math.sqrt(mixing) * together + math.sqrt(1 - mixing) * own)
             wrong = score < self._error_rate(rule, strength, shift)
