@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from harness.runs.running import conduct
 from harness.runs.trying import attempt
 from harness.runs.units import Plan, make_plan
 from harness.task import load_task
-from harness.testing import Answer, FakeProvider, Received, by_keywords
+from harness.testing import FakeProvider, by_keywords
+from harness.testing.answers import Messages
 
 pytestmark = pytest.mark.anyio
 
@@ -61,10 +62,9 @@ async def test_explainers_and_scorers_are_asked_anew_for_each_draw(
 ) -> None:
     told = iter(range(1000))
 
-    def answer(received: Received) -> Answer | str:
-        if received.body["model"] == "explainer":
-            return f"[explanation]: number {next(told)}"
-        return by_keywords(received)
+    def answer(messages: Messages, body: Mapping[str, Any]) -> str:
+        said = by_keywords(messages, body)
+        return f"[explanation]: number {next(told)}" if body["model"] == "explainer" else said
 
     task = remote_task(
         explainer=[WRITER, {**WRITER, "name": "b", "sample": 1}],
