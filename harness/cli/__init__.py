@@ -22,6 +22,8 @@ from harness.cli.steer import steer
 from harness.cli.store import store
 from harness.cli.train_sae import train_sae
 from harness.cli.try_ import try_
+from harness.cli.upload import upload
+from harness.cli.validate import validate
 from harness.errors import RunStopped, UserError
 
 __all__ = ["app", "main"]
@@ -46,6 +48,8 @@ app.command("compare")(compare)
 app.command("analyse")(analyse)
 app.command("export")(export)
 app.command("import")(import_)
+app.command("validate")(validate)
+app.command("upload")(upload)
 app.command("store")(store)
 app.command("train-sae")(train_sae)
 app.command("steer")(steer)

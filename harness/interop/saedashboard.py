@@ -1,15 +1,23 @@
-"""SAEDashboard's feature batches (`batch-0.json`), which Neuronpedia is fed with."""
+"""SAEDashboard's feature batches (`batch-0.json`), which Neuronpedia is fed with, read and written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from harness.errors import FormatError
 from harness.interop.documents import decoded
+from harness.interop.findings import About, Found, Window
 from harness.interop.records import Record
+from harness.interop.writing import chunks, write_json
 
-__all__ = ["KEYS", "records"]
+__all__ = ["FEATURES", "KEYS", "check", "records", "write_batches"]
+
+# features of a file, as their own runner makes them
+FEATURES = 64
 
 # what a document of this format has, and others have not
 KEYS = frozenset({"model_id", "layer", "sae_set", "features"})
@@ -54,3 +62,84 @@ def records(data: bytes, where: str) -> Iterator[Record]:
                 place,
                 feature.dataset or "",
             )
+
+
+def check(data: bytes, where: str) -> None:
+    """Whether a batch is right: as `records` reads it, with one value for each token.
+
+    Raises:
+        FormatError: it is not.
+    """
+    for record in records(data, where):
+        if len(record.tokens) != len(record.values):
+            raise FormatError(
+                f"{record.where}.values: {len(record.values)} values for {len(record.tokens)} tokens; expected one a "
+                "token"
+            )
+
+
+def write_batches(about: About, latents: Sequence[Found], folder: Path) -> list[str]:
+    """Write a folder for each coder, `batch-n.json` in it; what was left out is told in sentences.
+
+    Windows of one quantile are one bin; silent ones are the bin -1. Logits, correlations and weights are not known to a
+    run, so that their lists are empty.
+    """
+    bare = 0
+    for name, coder in about.coders.items():
+        some = [found for found in latents if found.coder == name]
+        kept = [found for found in some if found.windows]
+        bare += len(some) - len(kept)
+        for number, part in enumerate(chunks(kept, FEATURES)):
+            body = {
+                "model_id": about.model_id,
+                "layer": coder.layer,
+                "sae_set": coder.set_name,
+                "sae_id_suffix": None,
+                "features": [_feature(about, found) for found in part],
+            }
+            write_json(folder / coder.source / f"batch-{number}.json", body)
+    return [f"{bare} latents without examples are left out"] if bare else []
+
+
+_UNKNOWN = (
+    "neuron_alignment_indices", "neuron_alignment_values", "neuron_alignment_l1", "correlated_neurons_indices",
+    "correlated_neurons_pearson", "correlated_neurons_l1", "correlated_features_indices",
+    "correlated_features_pearson", "correlated_features_l1", "neg_str", "neg_values", "pos_str", "pos_values",
+    "logits_hist_data_bar_heights", "logits_hist_data_bar_values", "decoder_weights_dist", "vector",
+)  # fmt: skip
+
+
+def _feature(about: About, found: Found) -> dict[str, Any]:
+    heights: list[float] = []
+    middles: list[float] = []
+    if found.histogram and found.maximum:
+        width = found.maximum / len(found.histogram)
+        heights = [float(count) for count in found.histogram]
+        middles = [width * (at + 0.5) for at in range(len(found.histogram))]
+    return {
+        "feature_index": found.latent,
+        **{name: list[float]() for name in _UNKNOWN},
+        **({} if found.rate is None else {"frac_nonzero": found.rate}),
+        "freq_hist_data_bar_values": middles,
+        "freq_hist_data_bar_heights": heights,
+        "n_prompts_total": about.tokens // about.context if about.context else 0,
+        "n_tokens_in_prompt": about.context,
+        "dataset": about.dataset,
+        "activations": [_activation(window, found.windows) for window in found.windows],
+    }
+
+
+def _activation(window: Window, windows: Sequence[Window]) -> dict[str, Any]:
+    bin_min, bin_max, contains = 0.0, 0.0, -1.0
+    if window.quantile is not None:
+        peaks = [other.maximum for other in windows if other.quantile == window.quantile]
+        bin_min, bin_max = min(peaks), max(peaks)
+        contains = sum(other.quantile == window.quantile for other in windows) / len(windows)
+    return {
+        "bin_min": bin_min,
+        "bin_max": bin_max,
+        "bin_contains": contains,
+        "tokens": list(window.tokens),
+        "values": list(window.values),
+        "qualifying_token_index": max(range(len(window.values)), key=window.values.__getitem__),
+    }

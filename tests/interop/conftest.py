@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models
 
 Activation = dict[str, Any]
@@ -92,6 +91,8 @@ class Cache:
 
     def new(self, hookpoint: str = "layers.3.mlp", *, splits: int = 3, model: str | None = "some/model") -> Path:
         """The layout of now: latents counted from the shard's first, small integers, tokens in each shard."""
+        from safetensors.numpy import save_file  # here because the environment of inspect_ai has none
+
         folder = self.folder / "latents" / hookpoint
         folder.mkdir(parents=True)
         for first, last in self.splits(splits):
@@ -112,6 +113,8 @@ class Cache:
 
     def old(self, hookpoint: str = ".model.layers.3", *, splits: int = 3) -> Path:
         """The layout of the first releases: latents by their own index, wide integers, no tokens, no settings."""
+        from safetensors.numpy import save_file
+
         folder = self.folder / hookpoint
         folder.mkdir(parents=True)
         for first, last in self.splits(splits):

@@ -1,0 +1,167 @@
+"""Findings in the layout of Neuronpedia's bulk export, which its own import reads, with upload batches beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.interop.findings import About, AboutCoder, Found, Score, Told, Window
+from harness.interop.neuronpedia_rows import (
+    SCORE_TYPES,
+    ActivationRow,
+    ExplanationRow,
+    FeatureRow,
+    ModelRow,
+    ReleaseRow,
+    ScoreTableRow,
+    SourceRow,
+    SourceSetRow,
+    plain,
+)
+from harness.interop.neuronpedia_upload import upload_batches
+from harness.interop.score_rows import row_of
+from harness.interop.writing import chunks, json_text, write_json, write_lines, write_lines_zipped
+from harness.values import digest
+
+__all__ = ["BATCH", "write_bulk"]
+
+# features of a batch of the export
+BATCH = 1024
+_CREATOR = "latent-harness"
+
+
+def write_bulk(about: About, latents: Iterable[Found], folder: Path, *, method: str | None = None) -> list[str]:
+    """Write `v1/` and `upload/` into a folder; what was left out is told in sentences.
+
+    Args:
+        about: what the findings have in common.
+        latents: coder by coder.
+        folder: where to write.
+        method: the explanations' type, which Neuronpedia has to know; left open unless given.
+    """
+    notes: list[str] = []
+    types: set[str] = set()
+    by_coder: dict[str, list[Found]] = {}
+    for found in latents:
+        by_coder.setdefault(found.coder, []).append(found)
+    for name, some in by_coder.items():
+        coder = about.coders[name]
+        place = folder / "v1" / about.model_id / coder.source
+        _write_source(about, coder, place)
+        for number, batch in enumerate(chunks(some, BATCH)):
+            file = f"batch-{number}.jsonl.gz"
+            told = [(found, one) for found in batch for one in found.told if one.control is None and one.text]
+            tables: dict[str, list[dict[str, Any]]] = {
+                "features": [_feature(about, coder, found) for found in batch],
+                "activations": [plain(row) for found in batch for row in _activations(about, coder, found)],
+                "explanations": [plain(_explanation(about, coder, found, one, method)) for found, one in told],
+                "scores": [plain(row) for found, one in told for row in _scores(about, coder, found, one, types)],
+            }
+            for table, rows in tables.items():
+                # the columns are taken from a file's first line, which an empty one has not
+                if rows:
+                    write_lines_zipped(place / table / file, rows)
+        bodies, left = upload_batches(about, coder, some, method=method)
+        for number, body in enumerate(bodies):
+            write_json(folder / "upload" / coder.source / f"batch-{number}.json", body)
+        notes += [f"{name}: {line}" for line in left]
+    if types:
+        notes.append(f"scores of {', '.join(sorted(types))} are left out: Neuronpedia has no such kind")
+    return notes
+
+
+def _write_source(about: About, coder: AboutCoder, place: Path) -> None:
+    created = about.created
+    release = f"{about.run}-{_CREATOR}"
+    said = f"Explanations of {coder.name} ({coder.hookpoint}) of {about.model}, written and scored by {_CREATOR}."
+    model = ModelRow(
+        about.model_id, about.model, coder.layer + 1, coder.latents, _CREATOR, displayNameShort=about.model_id,
+        createdAt=created, updatedAt=created,
+    )  # fmt: skip
+    write_lines(place / "model.jsonl", [plain(model)])
+    shown = ReleaseRow(release, said, _CREATOR, _CREATOR, descriptionShort=about.run, createdAt=created)
+    write_lines(place / "release.jsonl", [plain(shown)])
+    of_set = SourceSetRow(
+        about.model_id, coder.set_name, _CREATOR, said, coder.hookpoint, _CREATOR, release, createdAt=created
+    )
+    write_lines(place / "sourceset.jsonl", [plain(of_set)])
+    prompts = about.tokens // about.context if about.context else None
+    source = SourceRow(
+        coder.source, about.model_id, coder.set_name, _CREATOR, num_prompts=prompts,
+        num_tokens_in_prompt=about.context or None, dataset=about.dataset or None, notes=coder.path, createdAt=created,
+    )  # fmt: skip
+    write_lines(place / "source.jsonl", [plain(source)])
+
+
+def _feature(about: About, coder: AboutCoder, found: Found) -> dict[str, Any]:
+    heights, values = [float(count) for count in found.histogram], []
+    if found.histogram and found.maximum:
+        width = found.maximum / len(found.histogram)
+        values = [width * (at + 0.5) for at in range(len(found.histogram))]
+    row = FeatureRow(
+        about.model_id, coder.source, str(found.latent), _CREATOR, coder.set_name, found.maximum,
+        freq_hist_data_bar_heights=heights if values else [], freq_hist_data_bar_values=values,
+        hookName=coder.hookpoint,
+    )  # fmt: skip
+    if found.rate is not None:
+        row.frac_nonzero = found.rate
+    return plain(row)
+
+
+def _activations(about: About, coder: AboutCoder, found: Found) -> Iterator[ActivationRow]:
+    for number, window in enumerate(found.windows):
+        at = max(range(len(window.values)), key=window.values.__getitem__)
+        low, high = _section(window, found.windows)
+        yield ActivationRow(
+            _cuid("activation", about.run, coder.source, found.latent, number), about.model_id, coder.source,
+            str(found.latent), _CREATOR, list(window.tokens), list(window.values), window.maximum,
+            min(window.values), at, about.dataset or None, binMin=low, binMax=high,
+            binContains=None if window.quantile is None else 0.1,
+        )  # fmt: skip
+
+
+def _section(window: Window, windows: Sequence[Window]) -> tuple[float | None, float | None]:
+    """The least and largest maximum of the windows of one quantile, under which they are shown together."""
+    if window.quantile is None:
+        return None, None
+    peaks = [other.maximum for other in windows if other.quantile == window.quantile]
+    return min(peaks), max(peaks)
+
+
+def _explanation(about: About, coder: AboutCoder, found: Found, told: Told, method: str | None) -> ExplanationRow:
+    return ExplanationRow(
+        _explanation_id(about, coder, found, told), about.model_id, coder.source, str(found.latent), told.text or "",
+        _CREATOR, method, told.model, None, told.explainer, about.created,
+    )  # fmt: skip
+
+
+def _scores(about: About, coder: AboutCoder, found: Found, told: Told, types: set[str]) -> Iterator[ScoreTableRow]:
+    of = _explanation_id(about, coder, found, told)
+    for score in told.scores:
+        kind = SCORE_TYPES.get(score.kind)
+        if kind is None:
+            types.add(score.scorer)
+        elif score.value is not None and math.isfinite(score.value):
+            yield ScoreTableRow(
+                _cuid(of, score.scorer, score.rung), score.value, of, kind, score.model, _details(score),
+                createdAt=about.created,
+            )  # fmt: skip
+
+
+def _details(score: Score) -> str:
+    return json_text([row_of(each, detail=True) for each in score.judged])
+
+
+def _explanation_id(about: About, coder: AboutCoder, found: Found, told: Told) -> str:
+    return _cuid("explanation", about.run, coder.source, found.latent, told.explainer, told.text or "")
+
+
+def _cuid(*parts: str | int) -> str:
+    """An id of 25 characters that looks as theirs do; equal parts give an equal one."""
+    number, text = int(digest(list(parts)), 16), ""
+    for _ in range(24):
+        number, digit = divmod(number, 36)
+        text += "0123456789abcdefghijklmnopqrstuvwxyz"[digit]
+    return "c" + text

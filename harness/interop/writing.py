@@ -1,0 +1,93 @@
+"""Writing files of other projects: a folder that appears when it is complete, and JSON that every reader takes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness.errors import UserError
+
+__all__ = ["chunks", "free_file", "fresh", "json_text", "write_json", "write_lines", "write_lines_zipped"]
+
+T = TypeVar("T")
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Items in parts of that size, the last one shorter."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+@contextmanager
+def fresh(out: Path) -> Iterator[Path]:
+    """Gives a folder to write into; afterwards it lies at `out`, or is gone if an error came.
+
+    Raises:
+        UserError: there is something at `out`.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: there is something already: delete it or choose another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    room = out.with_name(f".{out.name}.writing")
+    shutil.rmtree(room, ignore_errors=True)
+    room.mkdir()
+    try:
+        yield room
+        if out.is_dir():
+            out.rmdir()
+        room.rename(out)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+@contextmanager
+def free_file(out: Path) -> Iterator[Path]:
+    """Gives a file to write; afterwards it lies at `out`, or is gone if an error came.
+
+    Raises:
+        UserError: there is something at `out`.
+    """
+    if out.exists():
+        raise UserError(f"--out {out}: there is something already: delete it or choose another name")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    room = out.with_name(f".{out.name}.writing")
+    try:
+        yield room
+        room.rename(out)
+    finally:
+        room.unlink(missing_ok=True)
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON on one line, in ASCII, so that no character parts a line or is refused; NaN is an error."""
+    return json.dumps(value, allow_nan=False)
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write one JSON document; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json_text(value), encoding="ascii")
+    return path
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write a JSON object a line; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="ascii") as file:
+        for row in rows:
+            file.write(json_text(row) + "\n")
+    return path
+
+
+def write_lines_zipped(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """As `write_lines`, in gzip; the same rows always give the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
+        for row in rows:
+            file.write((json_text(row) + "\n").encode("ascii"))
+    return path
