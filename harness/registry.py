@@ -14,6 +14,7 @@ __all__ = ["BUILT_IN", "load", "names"]
 # group -> name -> "module:attribute"; a group is also the name of an entry point group, "harness.<group>"
 BUILT_IN: dict[str, dict[str, str]] = {
     "explainers": {
+        "agent": "harness.explainers.agent:Agent",
         "contexts": "harness.explainers.contexts:Contexts",
         "file": "harness.explainers.file:FromFile",
     },

@@ -13,7 +13,7 @@ from harness.questions.messages import Message
 from harness.questions.prompts import Variant
 from harness.values import Explanation, Failure, Usage
 
-__all__ = ["TOP_LOGPROBS", "Asked", "ask", "ask_once"]
+__all__ = ["TOP_LOGPROBS", "Asked", "ask", "ask_once", "first_request"]
 
 TOP_LOGPROBS = 5  # enough to hold 0 and 1 in their spellings; some servers give no more
 
@@ -48,16 +48,7 @@ async def ask(
         Drained: the run is stopping.
         PromptError: the variant's template fails on this question.
     """
-    wanted = variant.logprobs if logprobs is None else logprobs
-    request = Request(
-        messages=variant.render(question).messages,
-        max_tokens=variant.max_tokens,
-        temperature=variant.temperature if client.capabilities.temperature else None,
-        top_logprobs=TOP_LOGPROBS if wanted and client.capabilities.logprobs else None,
-        seed=seed if client.capabilities.seed else None,
-        sample=sample,
-        question=question,
-    )
+    request = first_request(client, variant, question, sample=sample, seed=seed, logprobs=logprobs)
     first, reply = await _once(client, variant, question, request)
     if reply is None or not isinstance(first.answer, Failure) or first.answer.status != "unparsable":
         return first
@@ -66,6 +57,32 @@ async def ask(
     # a client without a language model may take no notice of the words and be asked the same thing twice
     keys = tuple(dict.fromkeys(first.replies + second.replies))
     return Asked(second.answer, keys, first.usage + second.usage)
+
+
+def first_request(
+    client: Client,
+    variant: Variant,
+    question: Question,
+    *,
+    sample: int = 0,
+    seed: int | None = None,
+    logprobs: bool | None = None,
+) -> Request:
+    """What `ask` sends at first.
+
+    Raises:
+        PromptError: the variant's template fails on this question.
+    """
+    wanted = variant.logprobs if logprobs is None else logprobs
+    return Request(
+        messages=variant.render(question).messages,
+        max_tokens=variant.max_tokens,
+        temperature=variant.temperature if client.capabilities.temperature else None,
+        top_logprobs=TOP_LOGPROBS if wanted and client.capabilities.logprobs else None,
+        seed=seed if client.capabilities.seed else None,
+        sample=sample,
+        question=question,
+    )
 
 
 async def ask_once(client: Client, request: Request) -> tuple[Reply | Failure, tuple[str, ...]]:

@@ -10,8 +10,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness import metrics
-from harness.clients.ask import Asked, ask
+from harness.clients.ask import Asked, ask, first_request
+from harness.clients.ledger import Amount
+from harness.clients.metering import at_most
 from harness.clients.models import Models
+from harness.clients.prices import Price
 from harness.clients.wants import Want
 from harness.questions.kinds import Judgement, Question
 from harness.questions.prompts import load_variant
@@ -24,6 +27,9 @@ __all__ = ["Judge", "JudgeSettings", "figures"]
 
 # where a judge gives labels without probabilities
 UNCALIBRATED = {"brier": None, "calibration_error": None, "calibration": None}
+
+# bytes of the words that a question is asked again with, and what chat templates put around them
+_WORDS = 1024
 
 Asking = Callable[[Explanation | None, tuple[Passage, ...]], Question]
 
@@ -70,11 +76,35 @@ class Judge:
         seed: int,
     ) -> Scored:
         """Verdicts on examples, shown to the model as `passages`, one each in the same order."""
-        batches = [tuple(passages[at : at + self._batch]) for at in range(0, len(passages), self._batch)]
+        batches = self._batches(passages)
         answers = await together([partial(self._ask, asking(explanation, batch), seed) for batch in batches])
         verdicts = _verdicts(examples, batches, answers)
         usage = sum((answer.usage for answer in answers), Usage())
         return Scored(verdicts, figures(verdicts), tuple(key for a in answers for key in a.replies), usage)
+
+    def most(
+        self,
+        explanation: Explanation | None,
+        passages: Sequence[Passage],
+        asking: Asking,
+        seed: int,
+        price: Price | None,
+    ) -> Amount:
+        """The most that such verdicts can cost, every question asked twice."""
+        total = Amount()
+        for batch in self._batches(passages):
+            question = asking(explanation, batch)
+            request = first_request(self._client, self._variant, question, seed=seed, logprobs=self._logprobs)
+            # asked again, a question comes with the reply and what is wrong with it
+            longer = len(self._client.wire(request).body) + request.max_tokens + _WORDS
+            again = Amount(longer + request.max_tokens, None)
+            if price is not None:
+                again = price.most(longer, request.max_tokens)
+            total += at_most(self._client.wire(request), request, price) + again
+        return total
+
+    def _batches(self, passages: Sequence[Passage]) -> list[tuple[Passage, ...]]:
+        return [tuple(passages[at : at + self._batch]) for at in range(0, len(passages), self._batch)]
 
     async def _ask(self, question: Question, seed: int) -> Asked:
         return await ask(self._client, self._variant, question, seed=seed, logprobs=self._logprobs)
