@@ -17,7 +17,7 @@ from harness.explainers.agent.protocol import PROTOCOLS
 from harness.explainers.agent.ration import Ration
 from harness.explainers.agent.session import Limits, Session
 from harness.explainers.agent.tools import TOOLS, Toolbox, ToolName
-from harness.explainers.agent.trying import AskedSubject, Tester, Trials
+from harness.explainers.agent.trying import AskedSubject, Examiner, Trials
 from harness.explainers.agent.windows import Windows
 from harness.explainers.base import Explained, Explainer
 from harness.values import seed_of
@@ -80,11 +80,11 @@ class Agent(Explainer):
         self._speech = PROTOCOLS[chosen]()
         if chosen == "tools":
             self.wants = (Want("agent", settings.model, "tools", needed=True, cure='set protocol = "text"'),)
-        self._tester = None
+        self._examiner = None
         if settings.by is not None:
-            self._tester = Tester(settings.by, settings.by_prompt, models, base)
+            self._examiner = Examiner(settings.by, settings.by_prompt, models, base)
         given = settings.tools
-        if given is not None and "test" in given and self._tester is None:
+        if given is not None and "test" in given and self._examiner is None:
             raise TaskError('tools: "test" needs a model that judges: name it in by')
         self.needs_subject = given is not None and ("read" in given or "change" in given)
         self.uses_subject = given is None
@@ -97,7 +97,7 @@ class Agent(Explainer):
             "model": models.identity(settings.model),
             "prompt": self._prompt.digest,
             "protocol": self._speech.name,
-            "by": None if self._tester is None else self._tester.identity,
+            "by": None if self._examiner is None else self._examiner.identity,
             **limits,
         }
 
@@ -114,7 +114,7 @@ class Agent(Explainer):
             examples.latent,
             examples.maximum,
             self._subject,
-            self._tester,
+            self._examiner,
             examples.select,
             ration,
             settings.tests,
@@ -132,6 +132,6 @@ class Agent(Explainer):
             "examples": True,
             "read": subject is not None,
             "change": subject is not None and subject.steers(trials.latent.coder),
-            "test": trials.tester is not None and bool(trials.select) and self._settings.tests > 0,
+            "test": trials.examiner is not None and bool(trials.select) and self._settings.tests > 0,
         }
         return tuple(name for name in self._settings.tools or TOOLS if there[name])

@@ -103,11 +103,11 @@ class Toolbox:
             case _Read(texts=texts):
                 if len(texts) > _TEXTS:
                     raise ToolError(f"texts: at most {_TEXTS} at once, and these are {len(texts)}")
-                return await self.trials.read([_sound(text) for text in texts])
+                return await self.trials.read(texts)
             case _Change(prompts=prompts, how=how, nats=nats):
                 if len(prompts) > _PROMPTS:
                     raise ToolError(f"prompts: at most {_PROMPTS} at once, and these are {len(prompts)}")
-                return await self.trials.change([_sound(prompt) for prompt in prompts], how, nats)
+                return await self.trials.change(prompts, how, nats)
             case _Words(explanation=explanation):
                 return await self.trials.test(" ".join(explanation.split()))
         raise AssertionError(name)
@@ -223,11 +223,6 @@ def _tool(name: str, description: str, properties: Mapping[str, Any], required: 
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
-
-
-def _sound(text: str) -> str:
-    """The text without half characters, which no tokenizer takes."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _wrong(error: ValidationError, takes: type[_Arguments]) -> str:

@@ -18,7 +18,7 @@ from harness.scorers.verdicts import Verdicts
 from harness.subject.effect import Change, Effect
 from harness.values import Example, Explanation, Failure, Latent, ReadText, Usage
 
-__all__ = ["AskedSubject", "Tester", "ToolError", "Trials", "Unfinished"]
+__all__ = ["AskedSubject", "Examiner", "ToolError", "Trials", "Unfinished"]
 
 # wrongly judged passages that are told of, of each kind
 _TOLD = 3
@@ -54,7 +54,7 @@ class AskedSubject(Protocol):
         ...
 
 
-class Tester:
+class Examiner:
     """Judges explanations by detection on examples that are not scored, asking `model`."""
 
     def __init__(self, model: str, prompt: str, models: Models, base: Path) -> None:
@@ -96,7 +96,7 @@ class Trials:
     latent: Latent
     maximum: float
     subject: AskedSubject | None
-    tester: Tester | None
+    examiner: Examiner | None
     select: Sequence[Example]
     ration: Ration
     left: int
@@ -130,10 +130,10 @@ class Trials:
             ToolError: no test is left, or not enough of the budget.
             Unfinished: not all passages were judged, for a passing reason.
         """
-        assert self.tester is not None
+        assert self.examiner is not None
         if self.left < 1:
             raise ToolError("there are no tests left")
-        verdicts, replies, usage = await self.tester.test(
+        verdicts, replies, usage = await self.examiner.test(
             explanation, self.select, self.seed, self.ration, self.reserve
         )
         self.left -= 1
