@@ -30,7 +30,7 @@ def test_names_are_sorted_and_hold_the_built_in_ones(group: str) -> None:
     ("group", "name", "told"),
     [
         ("scorers", "detecton", r'^there is no scorer "detecton"; did you mean "detection"\?$'),
-        ("explainers", "xyz", r'^there is no explainer "xyz"; known: contexts, file$'),
+        ("explainers", "xyz", r'^there is no explainer "xyz"; known: agent, .*contexts, .*file'),
         ("providers", "antropic", r'^there is no provider "antropic"; did you mean "anthropic"\?$'),
     ],
 )
