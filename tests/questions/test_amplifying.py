@@ -55,7 +55,7 @@ def test_what_was_written_anew_is_marked_for_a_judge_and_the_description_can_be_
     assert last("default", withheld) == (
         f"Description: (The description is withheld. Judge by the passages alone.)\n\n{shown}"
     )
-    assert withheld.digest() != PAIR.digest() != Steered(BOATS, PAIR.passages[::-1]).digest()
+    assert withheld.digest() != PAIR.digest() != Steered(BOATS, (PAIR.passages[1], PAIR.passages[0])).digest()
 
 
 def test_a_judge_names_one_of_two_passages() -> None:
