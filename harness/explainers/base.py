@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from harness.clients.models import Models
 from harness.clients.wants import Want
 from harness.examples.draw import LatentExamples
+from harness.subject.intervened import Intervener
 from harness.values import Explanation, Failure, Usage
 
 __all__ = ["Explained", "Explainer"]
@@ -39,7 +40,10 @@ class Explainer(Protocol):
 
     - `wants`: what it wants of a model beyond text;
     - `needs_subject`: true where it asks the subject: the task needs one, and `bind` is called once before it explains;
-    - `uses_subject`: true where it asks the subject if there is one: `bind` is called where the task has a [subject].
+    - `uses_subject`: true where it asks the subject if there is one: `bind` is called where the task has a [subject];
+    - `targets`: the KLs, in nats, at which it looks at interventions: the task needs [interventions] with these, and
+      `bind_interventions` is called before it explains;
+    - `chooses`: true where it takes one of several explanations by the interventions' prompts to choose by.
     """
 
     Settings: ClassVar[type[BaseModel]]
@@ -48,6 +52,8 @@ class Explainer(Protocol):
     wants: tuple[Want, ...] = ()
     needs_subject: bool = False
     uses_subject: bool = False
+    targets: tuple[float, ...] = ()
+    chooses: bool = False
 
     def __init__(self, settings: Any, models: Models, base: Path) -> None: ...
 
@@ -57,3 +63,6 @@ class Explainer(Protocol):
 
     def bind(self, subject: Any) -> None:
         """Take the subject, a `harness.subject.texts.SubjectTexts` or what stands in for it."""
+
+    def bind_interventions(self, source: Intervener) -> None:
+        """Take who changes latents while the subject writes."""

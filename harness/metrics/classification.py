@@ -48,6 +48,7 @@ CHANCE: Mapping[str, float] = {
     "f1": 0.5,
     "iou": 1 / 3,
     "mcc": 0.0,
+    "nats": 0.0,
     "pearson": 0.0,
     "precision": 0.5,
     "recall": 0.5,
@@ -55,7 +56,7 @@ CHANCE: Mapping[str, float] = {
 }
 
 # The least a figure can be, where it is a share: what a failure counts as in the worst case.
-WORST: Mapping[str, float] = {name: 0.0 for name in CHANCE if name not in ("mcc", "pearson", "spearman")}
+WORST: Mapping[str, float] = {name: 0.0 for name in CHANCE if name not in ("mcc", "nats", "pearson", "spearman")}
 
 # Figures that need probabilities (or any scores that order the examples), not labels.
 RANKING = frozenset({"auroc", "average_precision"})

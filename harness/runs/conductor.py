@@ -16,6 +16,7 @@ from harness.clients.purpose import Purpose, on_behalf
 from harness.clients.sampling import sampled
 from harness.errors import Drained, HarnessError, OverBudget, RunEnding, UserError
 from harness.examples.draw import LatentExamples, draw
+from harness.runs.intervening import Found, Interventions, bind, intervene
 from harness.runs.journal import Journal, Unit
 from harness.runs.progress import Progress
 from harness.runs.stop import Stop
@@ -71,6 +72,7 @@ class Conductor:
     def __post_init__(self) -> None:
         for coder, indexes in self.latents.items():
             self._position.update({Latent(coder, index): at for at, index in enumerate(indexes)})
+        bind(self.plan, Interventions(self.plan, self._unit, self._intervene))
 
     @property
     def draining(self) -> bool:
@@ -225,6 +227,9 @@ class Conductor:
     def _draw(self, latent: Latent) -> _Drawn:
         coder, least = self.coders[latent.coder], self.task.latents.min_examples
         return draw(coder, latent.index, self.task.examples, self.task.drawing_seed, min_examples=least)
+
+    async def _intervene(self, latent: Latent) -> Found:
+        return await intervene(self.task, self.plan, self.coders, latent)
 
     async def _once(self, key: str, do: Callable[[], Awaitable[Unit]], *, count: bool) -> Unit:
         """The unit of a key: from the journal, from whoever is at it, or done now and committed; counted if wished."""

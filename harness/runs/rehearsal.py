@@ -39,6 +39,7 @@ from harness.questions.kinds import (
 )
 from harness.questions.replies import FORMATS
 from harness.runs.conductor import Conductor
+from harness.runs.intervening import Found, foreseen
 from harness.runs.journal import Journal, Unit
 from harness.runs.progress import Silent
 from harness.runs.stop import Stop
@@ -306,6 +307,9 @@ class _Rehearsal(Conductor):
             self._examples[latent] = super()._draw(latent)
         return self._examples[latent]
 
+    async def _intervene(self, latent: Latent) -> Found:
+        return foreseen(self.task, self.coders, latent)
+
 
 @dataclass
 class _Survey(Conductor):
@@ -321,3 +325,6 @@ class _Survey(Conductor):
 
     def _draw(self, latent: Latent) -> LatentExamples | Failure:  # noqa: ARG002 - see Conductor
         raise Drained("a survey draws no examples")
+
+    async def _intervene(self, latent: Latent) -> Found:  # noqa: ARG002 - see Conductor
+        raise Drained("a survey changes no latent")

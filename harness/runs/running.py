@@ -267,7 +267,8 @@ def _of_populations(
 
 
 def _descriptions(plan: Plan) -> dict[str, dict[str, Any]]:
-    return {arm.digest: asdict(arm) for arm in (*plan.explanation_arms, *plan.score_arms)}
+    changed = {arm: {"interventions": coder} for coder, arm in plan.interventions.items()}
+    return changed | {arm.digest: asdict(arm) for arm in (*plan.explanation_arms, *plan.score_arms)}
 
 
 def _units(plan: Plan, latents: Mapping[str, list[int]]) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from harness.clients import Limits, RunBudget, assemble, price_of
@@ -16,7 +18,8 @@ from harness.examples.draw import LatentExamples, draw
 from harness.explainers.base import Explained
 from harness.runs.directory import JOURNAL, held
 from harness.runs.indexing import build_indexes
-from harness.runs.journal import Journal
+from harness.runs.intervening import Interventions, bind, intervene
+from harness.runs.journal import Journal, Unit
 from harness.runs.progress import Progress
 from harness.runs.running import check, close, open_store, probed, ready
 from harness.runs.stop import Stop
@@ -96,6 +99,7 @@ async def attempt(
         plan = ready(task, models, store)
         stack.push_async_callback(plan.aclose)
         await probed(plan, models, task, progress)
+        bind(plan, Interventions(plan, _kept(journal), partial(intervene, task, plan, {name: reader})))
         await build_indexes(task, {name: reader}, {name: [latent]}, models, progress)
         examples = draw(reader, latent, task.examples, task.drawing_seed, min_examples=task.latents.min_examples)
         if isinstance(examples, Failure):
@@ -104,6 +108,18 @@ async def attempt(
             return examples, [await _attempt(task, plan, explainer, examples, seen) for explainer in plan.explainers]
         except RunEnding as error:
             raise RunStopped(str(error)) from error
+
+
+def _kept(journal: Journal) -> Callable[[str, Callable[[], Awaitable[Unit]]], Awaitable[Unit]]:
+    """Gives units that a run left in the journal, else makes them, each once; none is written."""
+    made: dict[str, Unit] = {}
+
+    async def once(key: str, do: Callable[[], Awaitable[Unit]]) -> Unit:
+        if key not in made:
+            made[key] = journal.unit(key) or await do()
+        return made[key]
+
+    return once
 
 
 async def _attempt(task: Task, plan: Plan, name: str, examples: LatentExamples, seen: list[Exchange]) -> Attempt:

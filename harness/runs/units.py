@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from harness.clients.wants import Want
 from harness.errors import TaskError, UserError
 from harness.examples.rungs import HARD
 from harness.explainers.base import Explainer
+from harness.runs.interventions import check_interventions, intervention_digest
 from harness.scorers.base import Scorer
 from harness.task import POPULATIONS, CoderSettings, Control, ExplainerSettings, Rung, ScorerSettings, Task
 from harness.validation import validated
@@ -109,7 +110,8 @@ class Plan:
     """The explainers and scorers of a task, checked and ready, with their arms.
 
     `subject` reads texts for the scorers that need it, None where none does; who made the plan closes it. `baseline`
-    writes the explanations of the control `lexical`.
+    writes the explanations of the control `lexical`. `interventions` tell those on each coder from any other, if there
+    are any.
     """
 
     explainers: Mapping[str, Explainer]
@@ -118,6 +120,7 @@ class Plan:
     score_arms: tuple[ScoreArm, ...]
     subject: SubjectTexts | None = None
     baseline: Explainer | None = None
+    interventions: Mapping[str, str] = field(default_factory=dict)
 
     async def aclose(self) -> None:
         """Free the subject, if it was loaded."""
@@ -161,9 +164,11 @@ def make_plan(task: Task, models: Models, store_id: str, populations: Sequence[P
     scorers = {s.name: _scorer(s, models, task) for s in task.scorer}
     _check_rungs(task, scorers)
     subject = _subject(task, explainers, scorers, populations)
+    changing = check_interventions(task, explainers, scorers, subject)
     coders = [coder.name for coder in task.coder]
     baseline = _explainer(_BASELINE, models, task) if "lexical" in task.controls else None
     places = [*((coder, store_id) for coder in coders), *((one.name, one.store_id) for one in populations)]
+    changed = {name: intervention_digest(task, store, name, subject) for name, store in places if changing and subject}
     scoring = [arm for coder, store in places for arm in _scoring(task, scorers, models, store, coder, subject)]
     explaining = [arm for coder in coders for arm in _explaining(task, explainers, baseline, store_id, coder, subject)]
     for one in populations:
@@ -174,7 +179,7 @@ def make_plan(task: Task, models: Models, store_id: str, populations: Sequence[P
         explaining += [ExplanationArm(None, NO_EXPLANATION, coder, beside) for coder in coders]
         random = digest([_VERSION, NO_EXPLANATION, "random"])
         explaining += [ExplanationArm(None, one.control, one.name, random) for one in populations]
-    return Plan(explainers, scorers, tuple(explaining), tuple(scoring), subject, baseline)
+    return Plan(explainers, scorers, tuple(explaining), tuple(scoring), subject, baseline, changed)
 
 
 def latent_order(seed: int, coder: str, n_latents: int) -> NDArray[np.int64]:
@@ -348,7 +353,20 @@ def _own(task: Task, explainer: Explainer, store_id: str, coder: str, subject: S
     asks = explainer.needs_subject or explainer.uses_subject
     asked = [subject.identity(coder)] if subject is not None and asks else []
     # scored windows decide which shown ones are dropped as near copies
-    return digest([*parts, _drawing(task, "scored"), task.latents.min_examples, *asked])
+    return digest(
+        [
+            *parts,
+            _drawing(task, "scored"),
+            task.latents.min_examples,
+            *asked,
+            *_changed(explainer, task, store_id, coder, subject),
+        ]
+    )
+
+
+def _changed(one: Explainer | Scorer, task: Task, store_id: str, coder: str, subject: SubjectTexts | None) -> list[str]:
+    """What decides the interventions that an explainer or scorer looks at."""
+    return [intervention_digest(task, store_id, coder, subject)] if one.targets and subject is not None else []
 
 
 def _decides(task: Task, rung: Rung, models: Models) -> list[Any]:
@@ -385,6 +403,7 @@ def _scoring(
                     store_id,
                     coder,
                     *(read if scorer.needs_subject else []),
+                    *_changed(scorer, task, store_id, coder, subject),
                 ]
             ),
             scorer.metric,

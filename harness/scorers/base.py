@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from harness.clients.models import Models
 from harness.clients.wants import Want
 from harness.scorers.verdicts import Verdicts
+from harness.subject.intervened import Intervener
 from harness.values import Example, Explanation, Latent, ReadText, ScoredSet, Usage
 
 __all__ = ["Scored", "Scorer", "TextReader"]
@@ -52,6 +53,8 @@ class Scorer(Protocol):
     - `chance`: what that figure is by guessing, where it is not that of `harness.metrics.CHANCE`;
     - `needs_subject`: true where it has texts read by the subject: the task needs one, and `bind` is called once before
       it scores;
+    - `targets`: the KLs, in nats, at which it looks at interventions: the task needs [interventions] with these, and
+      `bind_interventions` is called before it scores;
     - `takes`: on which rungs it is asked.
     """
 
@@ -64,6 +67,7 @@ class Scorer(Protocol):
     blind: bool = False
     chance: float | None = None
     needs_subject: bool = False
+    targets: tuple[float, ...] = ()
 
     def __init__(self, settings: Any, models: Models, base: Path) -> None: ...
 
@@ -73,6 +77,9 @@ class Scorer(Protocol):
 
     def bind(self, subject: TextReader) -> None:
         """Take who reads texts."""
+
+    def bind_interventions(self, source: Intervener) -> None:
+        """Take who changes latents while the subject writes."""
 
     def takes(self, rung: str) -> bool:
         """Whether it is asked on a rung; by default on all but `misplaced`, which is for those that show marks."""

@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.clients.ask import ask_once
 from harness.clients.models import Models
-from harness.clients.protocol import Request
-from harness.clients.wants import Want
 from harness.metrics.ranking import ranking
 from harness.questions.kinds import Surprisal
 from harness.questions.messages import Message
 from harness.questions.prompts import load_variant
 from harness.scorers.asking import together
 from harness.scorers.base import Scored, Scorer
+from harness.scorers.likelihood import Likelihood, difference, followed, likelihood, wanted
 from harness.scorers.verdicts import Verdicts
-from harness.values import Explanation, Failure, FailureStatus, ScoredSet, TokenLogprob, Usage
+from harness.values import Explanation, Failure, FailureStatus, ScoredSet, Usage
 
 __all__ = ["SurprisalScorer"]
 
 # stands between the question and the window, as it stands between a few-shot block's question and its sentences
 _LEAD = "\n\n"
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """A window's tokens with their logprobs or why there are none, on what replies they rest and what these cost."""
-
-    tokens: Sequence[TokenLogprob] | Failure
-    replies: tuple[str, ...] = ()
-    usage: Usage = Usage()
 
 
 class SurprisalScorer(Scorer):
@@ -69,8 +56,7 @@ class SurprisalScorer(Scorer):
         self._total = settings.total
         self.models = (settings.model,)
         self.prompt = self._variant.name
-        cure = 'take a base model that gives them: local/, or vllm/ with api = "completions"'
-        self.wants = (Want("surprisal", settings.model, "prompt_logprobs", needed=True, cure=cure),)
+        self.wants = (wanted("surprisal", settings.model),)
         self.identity = {
             "kind": "surprisal",
             "question": "surprisal",
@@ -90,7 +76,9 @@ class SurprisalScorer(Scorer):
         # not asked twice for the same: what is withheld is what all are compared with
         asked = [] if explanation is None else [explanation, None]
         prefixes = [self._prefix(each) for each in asked]
-        told = await together([partial(self._ask, prefix, text) for prefix in prefixes for text in texts])
+        told = await together(
+            [partial(likelihood, self._client, prefix, text) for prefix in prefixes for text in texts]
+        )
         if explanation is None:
             values: list[float | Failure] = [0.0] * len(texts)
         else:
@@ -105,23 +93,12 @@ class SurprisalScorer(Scorer):
 
     def _prefix(self, explanation: Explanation | None) -> tuple[Message, ...]:
         """What stands before every window."""
-        *before, last = self._variant.render(Surprisal(explanation)).messages
-        return (*before, replace(last, content=last.content + _LEAD))
+        return followed(self._variant.render(Surprisal(explanation)).messages, _LEAD)
 
-    async def _ask(self, prefix: tuple[Message, ...], text: str) -> _Told:
-        reply, keys = await ask_once(self._client, Request(prefix, 0, top_logprobs=0, continuation=text))
-        return _Told(reply, keys) if isinstance(reply, Failure) else _Told(reply.logprobs or (), keys, reply.usage)
-
-    def _value(self, after: _Told, before: _Told) -> float | Failure:
+    def _value(self, after: Likelihood, before: Likelihood) -> float | Failure:
         """The information value in nats, or why there is none."""
-        for each in (after, before):
-            if isinstance(each.tokens, Failure):
-                return each.tokens
+        value = difference(after, before)
+        if isinstance(value, Failure) or self._total == "sum":
+            return value
         assert not isinstance(after.tokens, Failure)
-        assert not isinstance(before.tokens, Failure)
-        if [item.token for item in after.tokens] != [item.token for item in before.tokens]:
-            return Failure("unparsable", "the window has other tokens after other words")
-        value = math.fsum(item.logprob for item in after.tokens) - math.fsum(item.logprob for item in before.tokens)
-        if not math.isfinite(value):
-            return Failure("unparsable", "a token of the window has no probability")
-        return value / len(after.tokens) if self._total == "mean" and after.tokens else value
+        return value / len(after.tokens) if after.tokens else value

@@ -64,6 +64,13 @@ class SubjectTexts:
             "coder": [settings.kind, kept.hookpoint, settings.input, kept.revision],
         }
 
+    @property
+    def positions(self) -> int | None:
+        """How many positions the model can read, None where its configuration does not tell."""
+        config = self._plan.files.config()
+        found = config.get("max_position_embeddings") or config.get("n_positions")
+        return found if isinstance(found, int) else None
+
     def check(self, store: Store) -> None:
         """Refuse a store of another model than texts would be read with, or with coders of these names that are others.
 
