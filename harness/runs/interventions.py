@@ -41,9 +41,9 @@ def check_interventions(
         for target in one.targets:
             if target not in task.interventions.targets:
                 known = ", ".join(f"{kl:g}" for kl in task.interventions.targets)
-                raise TaskError(f"{here}.kl: {target:g} is none of interventions.targets: {known}")
+                raise TaskError(f"{here}: kl: {target:g} is none of interventions.targets: {known}")
         if getattr(one, "chooses", False) and not task.interventions.select:
-            raise TaskError(f"{here}.by: interventions.select is 0, so there is nothing to choose by")
+            raise TaskError(f"{here}: by: interventions.select is 0, so there is nothing to choose by")
         assert subject is not None
         for coder in task.coder:
             if not subject.steers(coder.name):

@@ -120,9 +120,10 @@ class Prompts:
         return torch.where(found.isfinite(), found, torch.full_like(found, math.nan))
 
     def starts(self, latents: Sequence[int]) -> dict[int, float]:
-        """First strengths: a set share of the mean norm of what the hookpoint holds."""
+        """First strengths: a set share of the mean norm of what the hookpoint holds; 1 where either is no number."""
         norms = {latent: float(self.steering.direction(latent).norm()) for latent in latents}
-        return {latent: self.norm * _START / max(norm, 1e-12) for latent, norm in norms.items()}
+        found = {latent: self.norm * _START / max(norm, 1e-12) for latent, norm in norms.items()}
+        return {latent: start if start > 0 and math.isfinite(start) else 1.0 for latent, start in found.items()}
 
     def _logits(self, rows: torch.Tensor, more: torch.Tensor, cache: Any) -> torch.Tensor:
         tokens, mask = self._last[rows], self._mask[rows]

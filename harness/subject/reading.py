@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.errors import CoderError, SubjectError
+from harness.errors import CoderError, HookpointError, SubjectError
 from harness.store.format import Rows
 from harness.subject.coders.protocol import ActivationCoder, CalibratedCoder
 from harness.subject.figures import CoderFigures, FigureSums
@@ -157,6 +157,8 @@ class Reading:
         found: dict[Hookpoint, torch.Tensor] = {}
         for point, hidden in self.traced.collect(ids, list(dict.fromkeys(points)), mask).items():
             self._check_width(point, hidden)
+            if hidden.shape[:2] != tokens.shape:
+                raise HookpointError(f'hookpoint "{point}" holds {list(hidden.shape[:2])} vectors, not one a token')
             flat = hidden.reshape(-1, hidden.shape[-1])
             found[point] = flat if len(kept) == len(flat) else flat[where.to(flat.device)]
             self._check_finite(point, found[point], kept, first, tokens.shape[1])

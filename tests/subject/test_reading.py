@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.errors import CoderError, SubjectError
+from harness.errors import CoderError, HookpointError, SubjectError
 from harness.store.format import Rows
 from harness.subject.coders.protocol import CoderInfo
 from harness.subject.coders.sparse import SparseCoder, SparseWeights
@@ -112,6 +112,16 @@ def test_an_activation_that_is_no_number_is_named(traced: Traced, batch: Batch, 
     text = str(error.value)
     assert f'hookpoint "{POINT}" (coder "one", "two"): the activation at context 105, position 7 is {told}:' in text
     assert "float32 is too narrow" in text
+
+
+def test_a_hookpoint_without_a_vector_for_each_token_is_told(traced: Traced, batch: Batch) -> None:
+    held = traced.collect(torch.zeros(2, 4, dtype=torch.int64), [Hookpoint("model.rotary_emb")])
+    width = held[Hookpoint("model.rotary_emb")].shape[-1]
+    coder = sae()
+    coder.info = CoderInfo(F, width, width, "", "r")
+    reading = Reading(traced, {"sae": Hookpoint("model.rotary_emb")}, {"sae": coder})
+    with pytest.raises(HookpointError, match=r'"model\.rotary_emb" holds \[1, 12\] vectors, not one a token'):
+        reading.rows(*batch)
 
 
 def test_activations_whose_sum_overflows_are_fine(traced: Traced, batch: Batch) -> None:
