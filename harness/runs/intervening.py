@@ -80,7 +80,7 @@ async def intervene(task: Task, plan: Plan, coders: Mapping[str, CoderReader], l
 
         with torch_threads(loaded.plan.subject.threads):
             doing = Intervening(loaded.steering(latent.coder), loaded.vocabulary, settings, check)
-            seed = seed_of(task.seed, latent.coder, latent.index, "intervene")
+            seed = seed_of(task.drawing_seed, latent.coder, latent.index, "intervene")
             return doing.intervene(latent.index, prompts, seed)
 
     return await plan.subject.call(work)
@@ -115,4 +115,4 @@ def foreseen(task: Task, coders: Mapping[str, CoderReader], latent: Latent) -> F
 
 def _prompts(task: Task, coders: Mapping[str, CoderReader], latent: Latent) -> Cuts | Failure:
     assert task.interventions is not None
-    return cuts(coders[latent.coder], latent.index, task.interventions, task.examples.split, task.seed)
+    return cuts(coders[latent.coder], latent.index, task.interventions, task.examples.split, task.drawing_seed)

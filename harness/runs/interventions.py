@@ -67,7 +67,9 @@ def intervention_digest(task: Task, store_id: str, coder: str, subject: SubjectT
     assert task.interventions is not None
     settings = task.interventions.model_dump(mode="json")
     split = task.examples.split.model_dump(mode="json")
-    return digest([_VERSION, "intervention", settings, split, task.seed, store_id, coder, subject.identity(coder)])
+    return digest(
+        [_VERSION, "intervention", settings, split, task.drawing_seed, store_id, coder, subject.identity(coder)]
+    )
 
 
 def intervention_key(arm: str, latent: int) -> str:

@@ -262,7 +262,8 @@ async def test_inputs_without_texts_are_tokens_promoted_and_suppressed(
 async def test_a_killed_run_goes_on_and_changes_no_latent_twice(
     write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results_of: Callable[[Path], set[Any]]
 ) -> None:
-    path = write(limits={"latents": 1})
+    # logprobs of a local model are equal but for rounding: its batches are what is asked at a time
+    path = write(limits={"latents": 1}, scorer=ARMS["scorer"][:2])
 
     async def run(out: Path, failpoint: str = "") -> int:
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
