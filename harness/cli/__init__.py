@@ -24,6 +24,7 @@ from harness.cli.train_sae import train_sae
 from harness.cli.try_ import try_
 from harness.cli.upload import upload
 from harness.cli.validate import validate
+from harness.cli.variance import variance
 from harness.errors import RunStopped, UserError
 
 __all__ = ["app", "main"]
@@ -46,6 +47,7 @@ app.command("judge")(judge)
 app.command("report")(report)
 app.command("compare")(compare)
 app.command("analyse")(analyse)
+app.command("variance")(variance)
 app.command("export")(export)
 app.command("import")(import_)
 app.command("validate")(validate)

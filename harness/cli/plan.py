@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from harness.runs.forecast import Forecast, Line, Range
 
-__all__ = ["plan"]
+__all__ = ["plan", "print_plan"]
 
 
 def plan(
@@ -32,10 +32,11 @@ def plan(
     loaded = load_task(task, set_ or [])
     with Display() as display:
         made = make(loaded, out, limit=limit, collect=collect, progress=display)
-    _print(made)
+    print_plan(made)
 
 
-def _print(made: Forecast) -> None:
+def print_plan(made: Forecast) -> None:
+    """Print a forecast: a line an arm, then so far, to come and in the end."""
     from rich.text import Text
 
     from harness.cli.show import console
