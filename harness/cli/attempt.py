@@ -11,6 +11,7 @@ from rich.text import Text
 
 from harness.cli.show import console
 from harness.examples.draw import LatentExamples
+from harness.questions.messages import ToolCall
 from harness.report.text import figure, metric_name, visible
 from harness.runs.trying import Attempt, Exchange, Judged
 from harness.values import Example, Explanation, Failure
@@ -56,6 +57,10 @@ def _print_exchanges(screen: Console, exchanges: Sequence[Exchange], prompts: in
         for message in exchange.request.messages:
             screen.print(Text(f"\n[{message.role}]", "cyan"))
             screen.print(Text(visible(message.content, breaks=True)))
+            _print_calls(screen, message.calls)
+        if exchange.request.tools:
+            names = ", ".join(visible(tool.name) for tool in exchange.request.tools)
+            screen.print(Text(f"\n[tools: {names}]", "cyan"))
         if exchange.request.texts is not None:
             screen.print(Text("\n[texts]", "cyan"))
             screen.print(Text("\n".join(visible(text) for text in exchange.request.texts)))
@@ -63,8 +68,14 @@ def _print_exchanges(screen: Console, exchanges: Sequence[Exchange], prompts: in
         vectors = exchange.reply.vectors
         said = exchange.reply.text if vectors is None else f"vectors of {vectors.width} numbers: {len(vectors)}"
         screen.print(Text(visible(said, breaks=True)))
+        _print_calls(screen, exchange.reply.calls)
     if len(exchanges) > prompts:
         screen.print(Text(f"\n({len(exchanges) - prompts} more requests)", "dim"))
+
+
+def _print_calls(screen: Console, calls: Sequence[ToolCall]) -> None:
+    for call in calls:
+        screen.print(Text(f"calls {visible(call.name)} {visible(call.arguments)}", "yellow"))
 
 
 def _print_verdicts(screen: Console, judged: Judged, maximum: float, windows: int) -> None:

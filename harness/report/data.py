@@ -36,6 +36,9 @@ __all__ = [
     "ScorerLine",
     "ShownExample",
     "SummaryRow",
+    "Trace",
+    "TraceCall",
+    "TraceStep",
     "VerdictLine",
 ]
 
@@ -256,6 +259,34 @@ class ExplanationLine:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceCall:
+    """A tool that an explainer called, with what it was given and what came back; `failed` where that is an error."""
+
+    name: str
+    arguments: str
+    result: str
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStep:
+    """One turn of an explainer that works in steps: what it said, what it called, the tokens that it took."""
+
+    said: str
+    calls: tuple[TraceCall, ...]
+    tokens: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """How an arm came to its explanation, step by step."""
+
+    arm: Arm
+    steps: tuple[TraceStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ScoreLine:
     """One score of a latent: the metrics that are defined, or why there are none.
 
@@ -339,6 +370,7 @@ class LatentReport:
     scored: tuple[ScoredExample, ...]
     firing_rate: float | None = None
     status: Status = "ok"
+    traces: tuple[Trace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

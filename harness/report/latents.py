@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from harness.report.data import (
     ScoredExample,
     ScoreLine,
     ShownExample,
+    Trace,
+    TraceCall,
+    TraceStep,
     VerdictLine,
 )
 from harness.report.numbers import is_number
@@ -40,15 +44,19 @@ DRAWS = 1000
 def latents(reading: Reading) -> Iterator[LatentReport]:
     """The run's latents in their order."""
     explained: defaultdict[Latent, list[ExplanationLine]] = defaultdict(list)
+    traced: defaultdict[Latent, list[Trace]] = defaultdict(list)
     for arm, latent, unit in reading.explanations:
         explained[Latent(arm.coder, latent)].append(_explanation(arm, unit))
+        if unit is not None and (steps := unit.result.get("notes", {}).get("trace")):
+            traced[Latent(arm.coder, latent)].append(_trace(arm, steps))
     rows: defaultdict[Latent, list[ScoreRow]] = defaultdict(list)
     for row in reading.rows:
         rows[Latent(row.arm.coder, row.latent)].append(row)
     for coder, indices in reading.run.latents.items():
         for index in indices:
             latent = Latent(coder, index)
-            yield _latent(reading, latent, explained[latent], rows[latent])
+            made = _latent(reading, latent, explained[latent], rows[latent])
+            yield replace(made, traces=tuple(traced[latent])) if traced[latent] else made
 
 
 def _latent(reading: Reading, latent: Latent, explained: list[ExplanationLine], rows: list[ScoreRow]) -> LatentReport:
@@ -181,6 +189,25 @@ def _explanation(arm: ExplanationArm, unit: Unit | None) -> ExplanationLine:
     if unit.status != "ok":
         return ExplanationLine(arm_of(arm), None, unit.status, unit.result.get("message", ""))
     return ExplanationLine(arm_of(arm), unit.result["text"], "ok", partner=unit.result.get("partner"))
+
+
+def _trace(arm: ExplanationArm, steps: Sequence[Mapping[str, Any]]) -> Trace:
+    """The steps that an explainer noted."""
+    return Trace(
+        arm_of(arm),
+        tuple(
+            TraceStep(
+                step.get("said", ""),
+                tuple(
+                    TraceCall(call["name"], call["arguments"], call["result"], call.get("error", False))
+                    for call in step.get("calls", ())
+                ),
+                step.get("tokens", 0),
+                step.get("note", ""),
+            )
+            for step in steps
+        ),
+    )
 
 
 def _shown(drawn: LatentExamples) -> Iterator[ShownExample]:

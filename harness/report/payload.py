@@ -17,6 +17,7 @@ from harness.report.data import (
     ScoredExample,
     ScoreLine,
     ShownExample,
+    Trace,
     VerdictLine,
 )
 from harness.report.text import METRIC_NAMES, STATUS_WORDS, metric_name, visible
@@ -128,7 +129,24 @@ def _details(data: ReportData, latent: LatentReport) -> dict[str, Any]:
         "scores": [_score(data, line) for line in latent.scores],
         "shown": [_shown(example) for example in latent.shown],
         "scored": [_scored(data, example) for example in latent.scored],
+        "traces": [_trace(data, trace) for trace in latent.traces],
     }
+
+
+def _trace(data: ReportData, trace: Trace) -> dict[str, Any]:
+    steps = [
+        {
+            "said": visible(step.said, breaks=True),
+            "calls": [
+                [visible(call.name), visible(call.arguments), visible(call.result, breaks=True), int(call.failed)]
+                for call in step.calls
+            ],
+            "tokens": step.tokens,
+            "note": visible(step.note),
+        }
+        for step in trace.steps
+    ]
+    return {"arm": data.arms.index(trace.arm), "steps": steps}
 
 
 def _score(data: ReportData, line: ScoreLine) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,6 +28,9 @@ from harness.report.data import (
     ScorerLine,
     ShownExample,
     SummaryRow,
+    Trace,
+    TraceCall,
+    TraceStep,
     VerdictLine,
 )
 from harness.values import Latent
@@ -179,9 +183,19 @@ def _latent(rng: np.random.Generator, number: int, each: int) -> LatentReport:
         for scorer in SCORERS
     ]
     rate = float(10 ** rng.uniform(-4, -0.6))
-    return LatentReport(
+    made = LatentReport(
         Latent("res6", index), "transformer.h.5", 13.2, explanations, tuple(scores), tuple(shown), scored, rate
     )
+    return replace(made, traces=(TRACE,)) if number == 0 else made
+
+
+TRACE = Trace(
+    ARMS[0],
+    (
+        TraceStep("I look.", (TraceCall("read", '{"texts": ["a"]}', "1. a\n   (silent)"),), 1200),
+        TraceStep("", (TraceCall("rm", "{}", "error: there is no tool of that name", failed=True),), 1300, "the end"),
+    ),
+)
 
 
 def _values(latents: tuple[LatentReport, ...], arm: Arm, scorer: str) -> np.ndarray:

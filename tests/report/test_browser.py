@@ -14,7 +14,7 @@ import pytest
 
 from harness.analysis.load import load
 from harness.report import ReportData, gather, write
-from harness.report.data import Arm, VerdictLine
+from harness.report.data import Arm, Trace, TraceCall, TraceStep, VerdictLine
 from harness.report.text import visible
 from harness.values import Latent
 
@@ -168,6 +168,19 @@ def test_a_latents_page_shows_everything_about_it(tab: Tab, report: Path, data: 
     assert page.locator("td.verdict").count() == len(latent.scored) * 6
 
 
+def test_how_an_explainer_came_to_its_words_is_told_step_by_step(tab: Tab, report: Path, data: ReportData) -> None:
+    page = tab.open(report)
+    page.locator("table.index tbody a").nth(0).click()
+    page.wait_for_selector("#page .passage")
+    trace = page.locator("details.trace")
+    assert trace.count() == 1
+    assert trace.locator("summary").inner_text() == "How lexical came to it (2 steps, 2,500 tokens)"
+    trace.locator("summary").click()
+    assert trace.locator("li").count() == 2
+    assert trace.locator("pre").first.inner_text() == "1. a\n   (silent)"
+    assert trace.locator(".call.fail").count() == 1
+
+
 def test_tokens_are_coloured_by_activation_and_tell_their_value(tab: Tab, report: Path, data: ReportData) -> None:
     latent = data.latents[2]
     page = tab.open(report, f"#latent=res6:{latent.latent.index}")
@@ -303,6 +316,7 @@ def test_hostile_text_does_nothing(tab: Tab, make_report: Callable[..., ReportDa
         scores=tuple(replace(line, message=ATTACK) for line in first.scores),
         shown=tuple(replace(e, pieces=(ATTACK, *e.pieces[1:])) for e in first.shown),
         scored=tuple(replace(e, pieces=(*e.pieces[:-1], ATTACK), rung=ATTACK) for e in first.scored),
+        traces=(Trace(first.traces[0].arm, (TraceStep(ATTACK, (TraceCall(ATTACK, ATTACK, ATTACK),), 1, ATTACK),)),),
     )
     header = replace(report.header, task=ATTACK, subject=ATTACK, corpus=ATTACK, notes=(ATTACK,))
     page = tab.open(write(replace(report, header=header, latents=(latent, *report.latents[1:])), tmp_path / "x.html"))

@@ -170,6 +170,17 @@ def test_every_latent_is_there_with_everything_about_it(data: ReportData, page: 
             assert len(flat) == len(example.verdicts)
 
 
+def test_a_trace_has_every_step_with_its_calls(page: str) -> None:
+    _, details = unpacked(page)
+    (trace,) = details[0]["traces"]
+    assert trace["arm"] == 0
+    assert [step["said"] for step in trace["steps"]] == ["I look.", ""]
+    assert trace["steps"][0]["calls"] == [["read", '{"texts": ["a"]}', "1. a\n   (silent)", 0]]
+    assert trace["steps"][1]["calls"][0][3] == 1
+    assert [step["tokens"] for step in trace["steps"]] == [1200, 1300]
+    assert all(other["traces"] == [] for other in details[1:])
+
+
 def test_activations_come_back_as_they_were(data: ReportData, page: str) -> None:
     _, details = unpacked(page)
     for latent, detail in zip(data.latents, details, strict=True):

@@ -21,6 +21,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from harness.analysis.load import Run, load
 from harness.examples.splits import SPLITS, split_of
 from harness.questions.messages import ToolCall
+from harness.report.gather import gather
 from harness.resources import fixture
 from harness.runs.failpoints import VARIABLE
 from harness.runs.plan import aplan
@@ -146,6 +147,14 @@ async def test_latents_alike_on_all_examples_are_told_apart_by_a_text_written_fo
     assert "another bank" in trace[1]["calls"][0]["result"]
     assert "Balanced accuracy 1.00" in trace[2]["calls"][0]["result"]
     assert units[1].result["notes"]["protocol"] == ("text" if model == TEXT else "tools")
+    (traced,) = [latent.traces for latent in gather(run).latents if latent.latent.index == 1]
+    assert [[call.name for call in step.calls] for step in traced[0].steps] == [
+        ["examples"],
+        ["read"],
+        ["test"],
+        ["submit"],
+    ]
+    assert traced[0].steps[1].calls[0].result == trace[1]["calls"][0]["result"]
     # scores rest on a fair look: the examples cannot tell the two apart, so both are right there
     assert {row.unit.result["metrics"]["balanced_accuracy"] for row in run.score_rows() if row.unit} == {1.0}
 

@@ -18,6 +18,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # of a reply's text and of one call's arguments, in characters, what is sent back in the conversation
 _LONGEST = 20_000
 _CALL = re.compile(r"^[ \t>*`-]*\[call\][ \t]*:?[ \t`]*([A-Za-z0-9_-]*)[ \t`]*:?[ \t]*", re.IGNORECASE | re.MULTILINE)
+_RESULT = re.compile(r"^[ \t>*`]*\[result\b", re.IGNORECASE | re.MULTILINE)
 _TOLD = re.compile(r"^[ \t>*]*\[explanation\]\**[ \t]*:\**[ \t]*(\S.*)$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -140,13 +141,17 @@ class InText:
         return "\n".join(lines)
 
     def read(self, reply: Reply, number: int) -> Turn:
-        """The calls in a reply's lines; without any, a description in its last such line is submitted."""
+        """The calls in a reply's lines; without any, a description in its last such line is submitted.
+
+        What follows a result that the model made up itself is left out.
+        """
+        text = _RESULT.split(reply.text, maxsplit=1)[0]
         calls: list[ToolCall] = []
-        for match in _CALL.finditer(reply.text):
-            calls.append(ToolCall(f"turn{number}_{len(calls)}", match[1], _object(reply.text, match.end())))
-        if not calls and (told := _TOLD.findall(reply.text)):
+        for match in _CALL.finditer(text):
+            calls.append(ToolCall(f"turn{number}_{len(calls)}", match[1], _object(text, match.end())))
+        if not calls and (told := _TOLD.findall(text)):
             calls.append(_submit(told[-1]))
-        return Turn(reply.text, tuple(calls))
+        return Turn(text, tuple(calls))
 
     def said(self, turn: Turn) -> Message | None:
         """The text."""

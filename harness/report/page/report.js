@@ -193,6 +193,19 @@ function scoresTable(details) {
     el("table", { class: "plain" }, el("thead", {}, head), el("tbody", {}, ...rows)));
 }
 
+// how an explainer that works in steps came to its words
+function traceOf(trace) {
+  const steps = trace.steps.map((step) => el("li", {},
+    step.said ? el("div", { class: "said", dir: "auto" }, step.said) : null,
+    ...step.calls.map(([name, given, result, failed]) => el("div", { class: failed ? "call fail" : "call" },
+      el("code", {}, `${name} ${given}`), result ? el("pre", { dir: "auto" }, result) : null)),
+    step.note ? el("div", { class: "fail" }, step.note) : null));
+  const tokens = trace.steps.reduce((sum, step) => sum + step.tokens, 0);
+  const size = `${trace.steps.length} ${trace.steps.length === 1 ? "step" : "steps"}, ${tokens.toLocaleString("en")} tokens`;
+  return el("details", { class: "trace" },
+    el("summary", {}, `How ${state.index.arms[trace.arm].label} came to it (${size})`), el("ol", {}, ...steps));
+}
+
 function shownExamples(details, row) {
   const peak = (example) => example.a.reduce((best, value, i) => (i % 2 ? Math.max(best, value) : best), 0);
   const sorted = [...details.shown].sort((a, b) => peak(b) - peak(a));
@@ -314,7 +327,8 @@ async function drawLatent(row) {
     row.rate === null ? "" : `; fires in ${percent(row.rate)} of windows`, "."];
   const problem = row.status === "ok" ? null : el("p", { class: "notice" }, `Not asked about: ${statusWords(row.status)}.`);
   page.replaceChildren(crumbs(row), el("h1", {}, `Latent ${row.latent}`), el("p", { class: "lede" }, ...facts),
-    ...(problem ? [problem] : []), armsTable(row), ...(details.scores.length ? [scoresTable(details)] : []),
+    ...(problem ? [problem] : []), armsTable(row), ...details.traces.map(traceOf),
+    ...(details.scores.length ? [scoresTable(details)] : []),
     ...(details.shown.length ? [el("h2", {}, "Shown to explainers"), legend(row), shownExamples(details, row)] : []),
     ...(details.scored.length ? [el("h2", {}, "Scored examples"), ...scoredExamples(details, row)] : []));
   page.dataset.latent = identity(row);

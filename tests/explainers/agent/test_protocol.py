@@ -52,6 +52,13 @@ def test_a_description_is_submitted_where_nothing_is_called() -> None:
     assert names(InText().read(reply("I have no idea."), 1)) == []
 
 
+def test_what_follows_a_result_that_was_made_up_is_not_read() -> None:
+    made_up = '[call]: read {"texts": ["a"]}\n[result]:\n1. <<a>>\n[explanation]: The letter "a".'
+    found = InText().read(reply(made_up), 1)
+    assert names(found) == [("read", '{"texts": ["a"]}')]
+    assert found.text == '[call]: read {"texts": ["a"]}\n'
+
+
 def test_results_in_text_are_one_message_and_name_their_calls() -> None:
     turn = InText().read(reply('[call]: read {"texts": ["a"]}\n[call]: examples {}'), 1)
     (message,) = InText().answered(turn, ["one", "two"])
