@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from harness.runs.parts import Crew
 
 __all__ = ["run"]
 
@@ -20,9 +24,14 @@ def run(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many latents of each coder.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Do failed units again.")] = False,
     report: Annotated[bool, typer.Option(help="Write the HTML report.")] = True,
+    on: Annotated[
+        str | None, typer.Option(metavar="ray[:ADDRESS]", help="Have workers do it, on Ray here or on a cluster.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="How many workers, with --on.")] = 2,
 ) -> None:
     """Collect activations if needed, explain and score latents, print a table and write a report."""
     import asyncio
+    from contextlib import nullcontext
 
     from harness.api import finished
     from harness.cli.memory import collect_rarely
@@ -35,13 +44,22 @@ def run(
     directory = out or default_directory(loaded)
     stop = Stop()
 
-    async def work() -> Outcome:
+    def crewed() -> AbstractContextManager[Crew | None]:
+        if on is None:
+            return nullcontext()
+        from harness.scale.crew import ray_crew
+
+        return ray_crew(workers, on)
+
+    async def work(crew: Crew | None) -> Outcome:
         with on_signals(stop):
-            return await conduct(loaded, directory, limit=limit, retry_failed=retry_failed, progress=display, stop=stop)
+            return await conduct(
+                loaded, directory, limit=limit, retry_failed=retry_failed, progress=display, stop=stop, crew=crew
+            )
 
     collect_rarely()
-    with Display() as display:
-        outcome = asyncio.run(work())
+    with Display() as display, crewed() as crew:
+        outcome = asyncio.run(work(crew))
     if outcome.interrupted and not outcome.statuses:
         typer.echo("harness: interrupted; run the task again to go on from here", err=True)
         raise typer.Exit(130)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 import anyio
@@ -14,7 +14,7 @@ from harness.clients.headers import HeardLimit
 from harness.clients.throttle import Outcome, Throttle
 from harness.errors import ClientError, Drained, RateLimited
 
-__all__ = ["Gate", "Limiter"]
+__all__ = ["Gate", "Limiter", "WatchedLimiter"]
 
 # seconds: the keeper of the queue looks again at least and at most so often
 _LOOK = 0.25
@@ -46,6 +46,31 @@ class Limiter(Protocol):
 
     def hear(self, ticket: int, limits: Mapping[str, HeardLimit]) -> None:
         """What the headers of a response say of limits, before its ticket is released."""
+        ...
+
+
+class WatchedLimiter(Limiter, Protocol):
+    """A limiter that also knows how its requests in this process go on."""
+
+    model: str
+    successes: int
+    last_success: float
+
+    @property
+    def wanted(self) -> int:
+        """Requests in flight, in the queue and between two attempts."""
+        ...
+
+    def stop_when(self, stopping: Callable[[], bool]) -> None:
+        """Turn away whoever waits, once this is true."""
+        ...
+
+    def backing_off(self) -> AbstractContextManager[None]:
+        """Count a request between two attempts as wanted."""
+        ...
+
+    def describe(self) -> str:
+        """One line on what its requests wait for."""
         ...
 
 

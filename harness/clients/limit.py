@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import anyio
 
 from harness.clients.breaker import Breaker
-from harness.clients.gate import Gate
+from harness.clients.gate import Gate, WatchedLimiter
 from harness.clients.headers import rate_limits
 from harness.clients.layer import Layer
 from harness.clients.protocol import Client, Reply, Request
@@ -61,7 +61,7 @@ class Limits:
         self._sleep = sleep
         self._clock = clock
         self._began = clock()
-        self._gates: dict[tuple[str, str], Gate] = {}
+        self._gates: dict[tuple[str, str], WatchedLimiter] = {}
         self._breakers: dict[str, Breaker] = {}
 
     @property
@@ -76,18 +76,11 @@ class Limits:
         requests: int | None = None,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
-    ) -> Gate:
+    ) -> WatchedLimiter:
         """The gate of a model of an account; the first to ask decides how much it lets through."""
         if (account, model) not in self._gates:
-            self._gates[account, model] = Gate(
-                requests or self._requests,
-                model=model,
-                requests_per_minute=requests_per_minute,
-                tokens_per_minute=tokens_per_minute,
-                patience=self._patience,
-                sleep=self._sleep,
-                clock=self._clock,
-            )
+            made = self._made(account, model, requests, requests_per_minute, tokens_per_minute)
+            self._gates[account, model] = made
         return self._gates[account, model]
 
     def breaker(self, account: str) -> Breaker:
@@ -114,6 +107,24 @@ class Limits:
             seen = now
         return f"no reply came in {_span(hungry)}, with requests waiting: {' | '.join(self.waiting()) or 'none now'}"
 
+    def _made(
+        self,
+        account: str,  # noqa: ARG002 - gates that are shared are made by it
+        model: str,
+        requests: int | None,
+        requests_per_minute: float | None,
+        tokens_per_minute: float | None,
+    ) -> WatchedLimiter:
+        return Gate(
+            requests or self._requests,
+            model=model,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            patience=self._patience,
+            sleep=self._sleep,
+            clock=self._clock,
+        )
+
     def _successes(self) -> int:
         return sum(gate.successes for gate in self._gates.values())
 
@@ -128,7 +139,7 @@ class Limit(Layer):
     def __init__(
         self,
         client: Client,
-        gate: Gate,
+        gate: WatchedLimiter,
         breaker: Breaker,
         stopping: Callable[[], bool] = lambda: False,
         *,

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.clients import connect
 from harness.clients.prices import Price, price_of
-from harness.clients.protocol import Capabilities, Client, Embedder, Learner
+from harness.clients.protocol import Capabilities, Client, Embedder, Learner, Remote
 from harness.errors import TaskError
 
 __all__ = ["Models"]
@@ -54,6 +54,10 @@ class Models:
     def names(self) -> list[str]:
         """The names of those in use."""
         return sorted(self._clients)
+
+    def accounts(self) -> list[str]:
+        """The accounts that those in use ask; see `Remote`."""
+        return sorted({client.account for client in self._bare.values() if isinstance(client, Remote)})
 
     def price(self, name: str) -> Price | None:
         """The price of a model, None where it is not known.

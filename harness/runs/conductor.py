@@ -51,7 +51,7 @@ class Conductor:
 
     `latents` are the chosen ones by coder, in the seeded order; `retry_failed` does failed units again that were
     paid for. Once `stop` is wished or an account fails nothing new is asked: what is in flight is finished, and
-    `run` returns.
+    `run` returns. `mine` are the latents to work on where others work on the rest: all of them if None.
     """
 
     task: Task
@@ -62,16 +62,21 @@ class Conductor:
     progress: Progress
     stop: Stop
     retry_failed: bool = False
+    mine: Mapping[str, Sequence[int]] | None = None
     stopped_by: RunEnding | None = None
     statuses: Counter[Status] = field(default_factory=Counter)
     _mistake: UserError | None = None
     _flying: dict[str, _Shared] = field(default_factory=dict)
     _tried: set[str] = field(default_factory=set)
     _position: dict[Latent, int] = field(default_factory=dict)
+    _work: tuple[Latent, ...] = ()
 
     def __post_init__(self) -> None:
         for coder, indexes in self.latents.items():
             self._position.update({Latent(coder, index): at for at, index in enumerate(indexes)})
+        mine = self.latents if self.mine is None else self.mine
+        self._work = tuple(Latent(coder, index) for coder, indexes in mine.items() for index in indexes)
+        self._others = self._position.keys() - self._work
         bind(self.plan, Interventions(self.plan, self._unit, self._intervene))
 
     @property
@@ -85,7 +90,7 @@ class Conductor:
         Raises:
             UserError: a prompt fails on a question, or the journal cannot be written; what is in flight is finished.
         """
-        work = iter([Latent(coder, index) for coder, indexes in self.latents.items() for index in indexes])
+        work = iter(self._work)
         async with anyio.create_task_group() as group:
             for _ in range(self.task.limits.latents):
                 group.start_soon(self._worker, work)
@@ -112,7 +117,10 @@ class Conductor:
         await _together([functools.partial(self._arm, arm, latent, examples) for arm in arms])
 
     async def _arm(self, arm: ExplanationArm, latent: Latent, examples: Callable[[], _Drawn]) -> None:
-        explanation = await self._explanation(arm, latent, examples, count=True)
+        try:
+            explanation = await self._explanation(arm, latent, examples, count=True)
+        except _Elsewhere:
+            return
         if isinstance(explanation, Failure):
             return
         scoring = self.plan.scoring(arm)
@@ -166,6 +174,8 @@ class Conductor:
             partner = self._following(latent, step)
             if self._alike(latent, partner):
                 continue
+            if partner in self._others:
+                raise _Elsewhere("another worker explains the partner of this latent")
             examples = functools.cache(functools.partial(self._draw, partner))
             explanation = await self._explanation(own, partner, examples, count=False)
             if isinstance(explanation, Explanation):
@@ -279,6 +289,10 @@ class Conductor:
 
 
 _Drawn = LatentExamples | Failure
+
+
+class _Elsewhere(HarnessError):
+    """A unit needs what another worker does: it is left undone rather than paid for twice."""
 
 
 class _Shared:

@@ -24,8 +24,8 @@ _FROZEN = ("versions", "store", "populations", "explainers", "scorers")
 
 
 @contextmanager
-def held(directory: Path) -> Iterator[None]:
-    """Hold a run directory against other processes while inside.
+def held(directory: Path, *, patience: float = 0.0) -> Iterator[None]:
+    """Hold a run directory against other processes while inside; waits for another at most `patience` seconds.
 
     Raises:
         RunError: another process holds it (its pid is named), or it cannot be made.
@@ -35,7 +35,7 @@ def held(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise RunError(f"{directory}: the run directory cannot be made: {error.strerror}") from error
     owner = directory / "owner"
-    lock = FileLock(directory / "lock", timeout=0)
+    lock = FileLock(directory / "lock", timeout=patience)
     try:
         lock.acquire()
     except Timeout:

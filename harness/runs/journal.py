@@ -32,7 +32,7 @@ from harness.clients.wire import Wire
 from harness.errors import RunError
 from harness.runs.failpoints import passing
 from harness.runs.rhythm import Rhythm
-from harness.runs.schema import connected
+from harness.runs.schema import connected, unchanging
 from harness.values import Status, Usage
 
 __all__ = ["Journal", "StoredAttempt", "StoredReply", "TaskRecord", "Unit"]
@@ -110,11 +110,16 @@ _Queued = tuple[list[_Operation], asyncio.Future[None] | None]
 
 
 class Journal:
-    """A run's journal, open for reading; inside its async context for writing, too."""
+    """A run's journal, open for reading; inside its async context for writing, too.
 
-    def __init__(self, path: Path) -> None:
+    `beneath` is a copy of another journal, which nobody writes: units and replies that are not here are looked up
+    there.
+    """
+
+    def __init__(self, path: Path, beneath: Path | None = None) -> None:
         self.path = path
         self._reading = connected(path)
+        self._beneath = None if beneath is None else unchanging(beneath)
         self._queue: queue.SimpleQueue[_Queued | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -137,13 +142,15 @@ class Journal:
     def close(self) -> None:
         """Close a journal that was opened for reading alone."""
         self._reading.close()
+        if self._beneath is not None:
+            self._beneath.close()
 
     # what clients.replies.Keeper asks for
 
     def get(self, key: str) -> Reply | None:
         """The remembered reply of a request, or None."""
         statement = "SELECT reply, logprobs FROM replies WHERE key = ?"
-        row = self._reading.execute(statement, [bytes.fromhex(key)]).fetchone()
+        row = self._found(statement, key)
         return None if row is None else unpack_reply(*row)
 
     async def keep(self, key: str, wire: Wire, reply: Reply) -> None:
@@ -191,7 +198,7 @@ class Journal:
 
     def unit(self, key: str) -> Unit | None:
         """The unit of a key, or None where it is not done."""
-        row = self._reading.execute(_UNIT + " WHERE key = ?", [bytes.fromhex(key)]).fetchone()
+        row = self._found(_UNIT + " WHERE key = ?", key)
         return None if row is None else _unit(row)
 
     async def finish(self, unit: Unit) -> None:
@@ -252,6 +259,13 @@ class Journal:
         """Every arm that ran here: digest -> description."""
         rows = self._reading.execute("SELECT digest, description FROM arms")
         return {digest.hex(): json.loads(description) for digest, description in rows}
+
+    def _found(self, statement: str, key: str) -> Sequence[Any] | None:
+        """The row of a key, here or in the copy beneath."""
+        row = self._reading.execute(statement, [bytes.fromhex(key)]).fetchone()
+        if row is None and self._beneath is not None:
+            row = self._beneath.execute(statement, [bytes.fromhex(key)]).fetchone()
+        return row
 
     # the writer
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from harness.clients import Client, Limits, RunBudget, assemble, price_of
+from harness.clients import Amount, Client, Limits, RunBudget, assemble, price_of
 from harness.clients.models import Models
 from harness.errors import StoreError, TaskError
 from harness.runs.collecting import collected
@@ -20,6 +20,8 @@ from harness.runs.conductor import Conductor
 from harness.runs.directory import JOURNAL, freeze, held
 from harness.runs.indexing import build_indexes, check_embedder
 from harness.runs.journal import Journal
+from harness.runs.merging import merge_worker, worker_folders
+from harness.runs.parts import Crew, Order, Part
 from harness.runs.populations import Population, open_populations
 from harness.runs.probing import check_wants, learn_wants
 from harness.runs.progress import Progress, Silent
@@ -63,8 +65,12 @@ async def conduct(
     retry_failed: bool = False,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    crew: Crew | None = None,
+    part: Part | None = None,
 ) -> Outcome:
     """Do a task, or finish it: everything that is already in the directory's journal is left as it is.
+
+    With a `crew` its workers do what they can first, each by a call of this with its `part`.
 
     Raises:
         UserError: the task or something that it names is wrong; nothing was spent then.
@@ -82,9 +88,12 @@ async def conduct(
             for note in found.notes:
                 progress.note(f"{name}: {note}")
             progress.note(f"{name}: {found}")
-        journal = await stack.enter_async_context(Journal(directory / JOURNAL))
-        limits = Limits(task.limits.requests)
-        budget = RunBudget(task.limits.spend, task.limits.tokens, journal.spent())
+        for worker in worker_folders(directory):
+            await anyio.to_thread.run_sync(merge_worker, directory, worker)
+        beneath = None if part is None else part.beneath
+        journal = await stack.enter_async_context(Journal(directory / JOURNAL, beneath))
+        limits = Limits(task.limits.requests) if part is None else part.limits
+        budget = RunBudget(task.limits.spend, task.limits.tokens, journal.spent()) if part is None else part.budget
         conductor: Conductor | None = None
 
         def draining() -> bool:
@@ -107,12 +116,18 @@ async def conduct(
         for one in populations:
             coders[one.reader.name], latents[one.reader.name] = one.reader, list(one.latents)
         await build_indexes(task, coders, latents, models, progress)
-        conductor = Conductor(task, plan, journal, coders, latents, progress, stop, retry_failed)
+        mine = None if part is None else part.of(latents)
+        conductor = Conductor(task, plan, journal, coders, latents, progress, stop, retry_failed, mine)
         described = _record(task, store, plan, models, latents) | _of_populations(task, coders, latents, populations)
         record, changed = freeze(directory, journal, described)
         for line in changed:
             progress.note(f"changed since the last run here: {line}")
         await journal.begin(record, _descriptions(plan))
+        if crew is not None:
+            before = journal.spent()
+            many, gpus = sum(map(len, latents.values())), int(_on_gpu(task, plan, models))
+            await crew.work(Order(task, directory, many, limit, gpus, models.accounts(), before, progress, stop))
+            budget.settle(Amount(), _more(journal.spent(), before))
         progress.begin(sum(map(len, latents.values())), _units(plan, latents), lambda: budget.spent)
         cure = "limits.patience says how long to wait"
         await watched(conductor.run, conductor.end, limits, task.limits.patience, progress.note, cure)
@@ -203,6 +218,19 @@ def _named_store(task: Task) -> Store:
             raise StoreError(f"{task.source}: coder.{coder.name}: the store {path} has no such coder; it has: {known}")
     check_sampling(task, store)
     return store
+
+
+def _on_gpu(task: Task, plan: Plan, models: Models) -> bool:
+    """Whether a worker's own models are on a GPU."""
+    devices = [str((task.model.get(name) or {}).get("device", "")) for name in models.names()]
+    if plan.subject is not None and task.subject is not None:
+        devices.append(task.subject.device)
+    return any(device.startswith("cuda") for device in devices)
+
+
+def _more(now: Amount, before: Amount) -> Amount:
+    """What was spent in between."""
+    return Amount(now.tokens - before.tokens, (now.dollars or 0.0) - (before.dollars or 0.0))
 
 
 def _record(task: Task, store: Store, plan: Plan, models: Models, latents: Mapping[str, list[int]]) -> dict[str, Any]:

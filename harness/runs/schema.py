@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.errors import RunError
 
-__all__ = ["SCHEMA", "connected"]
+__all__ = ["SCHEMA", "connected", "unchanging"]
 
 SCHEMA = 2
 
@@ -65,6 +65,18 @@ def connected(path: Path) -> sqlite3.Connection:
             connection.backup(copy)
         connection.executescript(f"BEGIN; {_FROM_1} UPDATE meta SET value = '2' WHERE key = 'schema'; COMMIT;")
     return connection
+
+
+def unchanging(path: Path) -> sqlite3.Connection:
+    """A connection for reading a journal of this version that nobody writes; safe also over a network.
+
+    Raises:
+        RunError: it cannot be opened.
+    """
+    try:
+        return sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise RunError(f"{path}: this journal cannot be opened: {error}") from error
 
 
 def _open(path: Path) -> sqlite3.Connection:

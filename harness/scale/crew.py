@@ -1,0 +1,189 @@
+"""Workers on Ray: a run is cut into parts, a process does each, and what they did is merged.
+
+Ray starts the processes, on one host or many, and starts a lost one again; it goes on where its journal ends. Every
+worker sees the run directory, the store and the task's files under the same paths.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from harness.errors import HarnessError, MissingDependency, RunError, TaskError
+from harness.runs.merging import WORKERS, merge_worker, snapshot, worker_folder
+from harness.runs.parts import Order
+from harness.scale.job import Account, Hub, Job, Report
+from harness.scale.worker import work
+
+__all__ = ["RayCrew", "ray_crew"]
+
+# how often a worker that was lost is started again; what the last leaves undone is done by the run's own process
+_RETRIES = 8
+# seconds between two looks at how far the workers are
+_LOOK = 1.0
+# all workers' requests wait at their actor at once
+_AT_ONCE = 100_000
+# bytes of Ray's object store, which nothing but small values passes through; Ray takes no less
+_OBJECTS = 80 * 2**20
+
+
+@contextmanager
+def ray_crew(workers: int, on: str = "ray") -> Iterator[RayCrew]:
+    """Workers on the Ray cluster `ray:ADDRESS`, or for `ray` on one that is started on this machine for the time.
+
+    Raises:
+        MissingDependency: Ray is not installed.
+        TaskError: `on` is neither.
+        RunError: there is no cluster at the address, or it cannot be started.
+    """
+    kind, _, address = on.partition(":")
+    if kind != "ray":
+        raise TaskError(f'--on {on}: write "ray", or "ray:ADDRESS" for a cluster that is there already')
+    try:
+        ray = importlib.import_module("ray")
+    except ImportError as error:
+        raise MissingDependency(
+            'workers need the package ray: pip install "latent-harness[ray]"; without --on a run needs none'
+        ) from error
+    begun = not ray.is_initialized()
+    if begun:
+        _begin(ray, address, workers)
+    try:
+        yield RayCrew(ray, workers)
+    finally:
+        if begun:
+            ray.shutdown()
+
+
+def _begin(ray: Any, address: str, workers: int) -> None:
+    # Ray would tell its makers of each start
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if address:
+            ray.init(address, **quiet)
+        else:
+            # workers wait for replies most of the time: as many as wished for, however few processors there are
+            ray.init("local", num_cpus=workers, include_dashboard=False, object_store_memory=_OBJECTS, **quiet)
+    except Exception as error:
+        where = f"at {address}" if address else "on this machine"
+        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise RunError(f"no Ray {where}: {line}") from error
+
+
+class RayCrew:
+    """So many workers on a Ray that is connected; see `Crew`."""
+
+    def __init__(self, ray: Any, workers: int) -> None:
+        self._ray = ray
+        self._workers = workers
+
+    async def work(self, order: Order) -> None:
+        """Have workers do as much of a run as they can, and merge their journals; see `Crew`.
+
+        Raises:
+            UserError: a worker found that something is wrong; what was done is merged.
+        """
+        beneath = await anyio.to_thread.run_sync(snapshot, order.directory)
+        try:
+            await self._shared_out(order, beneath)
+        finally:
+            # what is left there belongs to workers that could not be merged
+            beneath.unlink()
+            if not any((order.directory / WORKERS).iterdir()):
+                shutil.rmtree(order.directory / WORKERS)
+
+    async def _shared_out(self, order: Order, beneath: Path) -> None:
+        limits = order.task.limits
+        hub = self._actor(Hub, limits.spend, limits.tokens, order.spent)
+        accounts = {account: self._actor(Account, limits.requests) for account in order.accounts}
+        limited = limits.spend is not None or limits.tokens is not None
+        count = max(1, min(self._workers, order.latents))
+        jobs = [
+            Job(order.task, *_place(order, beneath), order.limit, number, count, hub, accounts, limited)
+            for number in range(count)
+        ]
+        options = {"num_cpus": 1, "num_gpus": order.gpus, "max_retries": _RETRIES, "scheduling_strategy": "SPREAD"}
+        remote = self._ray.remote(work).options(**options)
+        refs = [remote.remote(job) for job in jobs]
+        following = _Following(self._ray, order, hub, accounts)
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(following.look)
+                async with anyio.create_task_group() as waiting:
+                    for number, ref in enumerate(refs):
+                        waiting.start_soon(following.finish, number, ref)
+                group.cancel_scope.cancel()
+        finally:
+            for ref in refs:
+                self._ray.cancel(ref, force=True)
+            for actor in (hub, *accounts.values()):
+                self._ray.kill(actor)
+        if following.mistake is not None:
+            raise following.mistake
+
+    def _actor(self, kind: type, *arguments: Any) -> Any:
+        return self._ray.remote(kind).options(num_cpus=0, max_concurrency=_AT_ONCE).remote(*arguments)
+
+
+def _place(order: Order, beneath: Path) -> tuple[Path, Path, Path]:
+    return order.directory.resolve(), Path.cwd(), beneath.resolve()
+
+
+class _Following:
+    """Watches workers and merges what each did once it has ended."""
+
+    def __init__(self, ray: Any, order: Order, hub: Any, accounts: dict[str, Any]) -> None:
+        self._ray = ray
+        self._order = order
+        self._hub = hub
+        self._counters = (hub, *accounts.values())
+        self._merging = anyio.Lock()
+        self._begun: dict[int, int] = {}
+        self._told = 0
+        self.mistake: HarnessError | None = None
+
+    async def finish(self, number: int, ref: Any) -> None:
+        """Wait until a worker has ended, and merge its journal."""
+        try:
+            report = await ref
+        except self._ray.exceptions.RayError as error:
+            if isinstance(error, self._ray.exceptions.RayTaskError):
+                raise
+            line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            self._order.progress.note(f"worker {number} was lost for good ({line}); what it leaves is done here")
+            report = Report()
+            for counter in self._counters:
+                await counter.leave.remote(str(number))
+        if report.mistake is not None:
+            self.mistake = self.mistake or report.mistake
+            await self._hub.stop.remote()
+        if report.stopped_by is not None:
+            self._order.progress.note(f"worker {number} stopped: {report.stopped_by}")
+        folder = worker_folder(self._order.directory, number)
+        async with self._merging:
+            if folder.is_dir():
+                await anyio.to_thread.run_sync(partial(merge_worker, self._order.directory, folder))
+
+    async def look(self) -> None:
+        """Pass on the wish to stop, and tell now and then how far the workers are."""
+        while True:
+            await anyio.sleep(_LOOK)
+            if self._order.stop.wished:
+                await self._hub.stop.remote()
+            latents, begun = await self._hub.state.remote()
+            for number, times in begun.items():
+                if times > self._begun.get(number, 1):
+                    self._order.progress.note(f"worker {number} was lost and goes on in another process")
+                self._begun[number] = times
+            if 4 * latents // max(1, self._order.latents) > self._told:
+                self._told = 4 * latents // self._order.latents
+                self._order.progress.note(f"workers: {latents:,} of {self._order.latents:,} latents are done")
