@@ -216,7 +216,8 @@ class SharedBudget:
             OverBudget: it does not fit, whatever becomes of what is set aside.
             RunEnding: whoever keeps the budget is gone.
         """
-        self._taken[amount].append(await self._desk.take(amount))
+        number = await self._desk.take(amount)
+        self._taken[amount].append(number)
 
     def settle(self, reserved: Amount, charged: Amount) -> None:
         """Give back what was set aside and count what was charged."""

@@ -1,0 +1,247 @@
+"""Workers on Ray, in processes of their own: the same results as one process, whatever becomes of them."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.runs.directory import JOURNAL
+from harness.runs.journal import Journal
+from harness.runs.merging import WORKERS
+from harness.runs.progress import Silent
+from harness.runs.running import conduct
+from harness.runs.stop import Stop
+from harness.scale.crew import RayCrew, ray_crew
+from harness.task import load_task
+from harness.testing import FakeProvider, Rate, Received, by_keywords
+from harness.values import digest
+
+pytest.importorskip("ray", reason="Ray is not installed")
+pytestmark = [pytest.mark.anyio, pytest.mark.ray, pytest.mark.timeout(600), pytest.mark.filterwarnings("default")]
+
+EXPLAINER, JUDGE = "openai-api/fake/explainer", "openai-api/fake/judge"
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    with ray_crew(4) as crew:
+        yield crew._ray
+
+
+@pytest.fixture
+def crew(ray: Any) -> Callable[[int], RayCrew]:
+    return lambda workers: RayCrew(ray, workers)
+
+
+@pytest.fixture
+def task(remote_task: Callable[..., Path]) -> Callable[..., Path]:
+    """Writes a task whose models are a fake provider's, named in it: workers know no variables set later."""
+
+    def write(provider: FakeProvider, *, batch: int = 2, sample: int = 8, **more: Any) -> Path:
+        known = {"logprobs": True, "base_url": provider.openai_url, **more}
+        return remote_task(
+            latents={"sample": sample, "min_examples": 50},
+            limits={"latents": 2, "requests": 8},
+            scorer=[{"name": "detection", "kind": "detection", "model": JUDGE, "batch": batch}],
+            model={EXPLAINER: known, JUDGE: known},
+        )
+
+    return write
+
+
+async def test_two_workers_come_to_the_same_key_for_key(
+    crew: Callable[[int], RayCrew], task: Callable[..., Path], tmp_path: Path, results_of: Callable[[Path], set[Any]]
+) -> None:
+    async with FakeProvider() as provider:
+        written = task(provider)
+        await conduct(load_task(written), tmp_path / "local")
+        asked = Counter(provider.counts)
+        provider.counts.clear()
+        outcome = await conduct(load_task(written), tmp_path / "ray", crew=crew(2))
+        assert provider.counts == asked
+    assert outcome.failures == {}
+    assert results_of(tmp_path / "ray") == results_of(tmp_path / "local")
+    journals = [Journal(tmp_path / name / JOURNAL) for name in ("local", "ray")]
+    assert journals[0].spent().tokens == journals[1].spent().tokens > 0
+    for journal in journals:
+        journal.close()
+    assert not (tmp_path / "ray" / WORKERS).exists()
+
+
+async def test_the_demo_is_the_same_on_two_workers(
+    crew: Callable[[int], RayCrew],
+    tmp_path: Path,
+    results_of: Callable[[Path], set[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    demo = load_task("demo", ["subject.corpus.tokens=60000", "latents.min_examples=40"])
+    await conduct(demo, tmp_path / "local", limit=6)
+    await conduct(demo, tmp_path / "ray", limit=6, crew=crew(2))
+    found = results_of(tmp_path / "ray")
+    assert found == results_of(tmp_path / "local")
+    assert len(found) > 6 * 6
+
+
+@dataclass
+class Killer:
+    """Kills a random worker as every so many requests come; what it had committed must not be asked again."""
+
+    out: Path
+    gaps: list[int]
+    draw: random.Random
+    provider: FakeProvider | None = None
+    kills: int = 0
+    committed: list[tuple[int, set[str]]] = field(default_factory=list)
+
+    def answer(self, messages: Any, body: Mapping[str, Any]) -> Any:
+        if self.gaps:
+            self.gaps[0] -= 1
+            if self.gaps[0] <= 0 and self._kill():
+                del self.gaps[0]
+        return by_keywords(messages, body)
+
+    def _kill(self) -> bool:
+        owners = [owner for owner in self.out.glob(f"{WORKERS}/*/owner") if _alive(owner)]
+        if not owners or self.provider is None:
+            return False  # the one that was killed last has not begun again
+        owner = self.draw.choice(owners)
+        pid = int(owner.read_text())
+        os.kill(pid, signal.SIGKILL)
+        while _runs(pid):
+            time.sleep(0.001)
+        with closing(Journal(owner.parent / JOURNAL)) as journal:
+            bodies = {digest(reply.wire["body"]) for reply in journal.replies()}
+        self.committed.append((len(self.provider.requests), bodies))
+        self.kills += 1
+        return True
+
+
+def _alive(owner: Path) -> bool:
+    try:
+        return _runs(int(owner.read_text()))
+    except (OSError, ValueError):
+        return False
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("kills", [pytest.param(2, id="2"), pytest.param(10, id="10", marks=pytest.mark.slow)])
+async def test_workers_killed_at_random_come_to_the_same_and_pay_for_nothing_twice(
+    crew: Callable[[int], RayCrew],
+    task: Callable[..., Path],
+    tmp_path: Path,
+    results_of: Callable[[Path], set[Any]],
+    kills: int,
+) -> None:
+    draw, notes = random.Random(kills), Notes()
+    killer = Killer(tmp_path / "ray", [], draw)
+    async with FakeProvider(killer.answer, delay=0.01) as provider:
+        written = task(provider, batch=1, sample=12)
+        await conduct(load_task(written), tmp_path / "local")
+        whole = len(provider.requests)
+        begun = len(provider.requests)
+        killer.provider = provider
+        killer.gaps = [draw.randint(1, whole // (kills + 1)) for _ in range(kills)]
+        await conduct(load_task(written), tmp_path / "ray", crew=crew(2), progress=notes)
+        requests: list[Received] = list(provider.requests)
+    assert killer.kills == kills
+    assert results_of(tmp_path / "ray") == results_of(tmp_path / "local")
+    for after, bodies in killer.committed:
+        later = {request.digest for request in requests[after:]}
+        assert bodies.isdisjoint(later), "a committed reply was asked for again"
+    # beyond one for each body: at most what was in flight in the worker that was killed
+    extra = len(requests) - begun - len({request.digest for request in requests[begun:]})
+    assert extra <= kills * 8
+    assert sum("was lost and goes on" in note for note in notes.notes) >= 1
+
+
+async def test_four_workers_together_keep_a_rate_of_100_a_second(
+    crew: Callable[[int], RayCrew], task: Callable[..., Path], tmp_path: Path
+) -> None:
+    async with FakeProvider(rate=Rate(100, burst=50)) as provider:
+        written = task(provider, batch=1, sample=12, requests_per_minute=6000)
+        loaded = load_task(written, ["limits.requests=200", "limits.latents=6"])
+        outcome = await conduct(loaded, tmp_path / "run", crew=crew(4))
+        refused, answered = provider.statuses["429"], provider.statuses["200"]
+    assert outcome.failures == {}
+    assert answered > 600
+    # four that each kept to 100 a second by themselves would be refused three times of four
+    assert refused <= 0.02 * answered
+
+
+async def test_a_budget_is_that_of_all_workers_together(
+    crew: Callable[[int], RayCrew], task: Callable[..., Path], tmp_path: Path
+) -> None:
+    price = {"input": 1.0, "output": 10.0}
+    async with FakeProvider() as provider:
+        written = task(provider, price=price)
+        outcome = await conduct(load_task(written, ["limits.spend=0.02"]), tmp_path / "run", crew=crew(2))
+        assert provider.bill.dollars <= 0.02
+        assert outcome.stopped_by is not None
+        assert "limits.spend" in outcome.stopped_by
+        spent = provider.bill.dollars
+        # with more of it the run goes on where it was, and ends
+        done = await conduct(load_task(written, ["limits.spend=10.0"]), tmp_path / "run", crew=crew(2))
+        assert done.failures == {}
+        assert set(provider.counts.values()) == {1}
+        assert provider.bill.dollars > spent > 0
+
+
+async def test_a_wish_to_stop_reaches_the_workers(
+    crew: Callable[[int], RayCrew], task: Callable[..., Path], tmp_path: Path, results_of: Callable[[Path], set[Any]]
+) -> None:
+    stop = Stop()
+
+    def answer(messages: Any, body: Mapping[str, Any]) -> Any:
+        if len(provider.requests) == 30:
+            stop.wish()
+        return by_keywords(messages, body)
+
+    async with FakeProvider(answer, delay=0.05) as provider:
+        written = task(provider, batch=1, sample=12)
+        outcome = await conduct(load_task(written), tmp_path / "run", crew=crew(2), stop=stop)
+        assert outcome.interrupted
+        asked = len(provider.requests)
+        assert asked < 400
+        await conduct(load_task(written), tmp_path / "run")
+        assert set(provider.counts.values()) == {1}
+    assert len(results_of(tmp_path / "run")) > 12 * 4
+
+
+async def test_a_mistake_that_a_worker_finds_is_told(
+    crew: Callable[[int], RayCrew], task: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.errors import UserError
+
+    async with FakeProvider() as provider:
+        # the address is set here alone: on the workers' side the service has none
+        monkeypatch.setenv("FAKE_BASE_URL", provider.openai_url)
+        written = task(provider)
+        text = written.read_text().replace(f'base_url = "{provider.openai_url}"', "")
+        written.write_text(text)
+        with pytest.raises(UserError, match="FAKE_BASE_URL"):
+            await conduct(load_task(written), tmp_path / "run", crew=crew(2))
