@@ -14,6 +14,7 @@ from harness.judges.qualify import Candidate, qualify, variants_of
 from harness.judges.qualify import default_directory as judge_directory
 from harness.judges.sheet import Sheet
 from harness.report import write_report
+from harness.runs.parts import Crew
 from harness.runs.progress import Progress
 from harness.runs.running import Outcome, conduct, default_directory
 from harness.runs.stop import Stop
@@ -34,12 +35,13 @@ async def arun(
     report: bool = True,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    crew: Crew | None = None,
 ) -> Run:
     """Run a task, or finish one that was interrupted, and read what came out.
 
     `task` is a Task, a file or a shipped task's name; `out` the run directory, `runs/<name>` unless given; `limit`
-    the most latents of each coder; `stop` ends it early when wished. Units that failed are in the tables, with the
-    reason.
+    the most latents of each coder; `stop` ends it early when wished; a `crew` does what it can first, such as that of
+    `harness.scale.crew.ray_crew`. Units that failed are in the tables, with the reason.
 
     Raises:
         UserError: the task or something that it names is wrong.
@@ -49,7 +51,9 @@ async def arun(
     if not isinstance(task, Task):
         task = load_task(task, overrides)
     directory = Path(out) if out is not None else default_directory(task)
-    outcome = await conduct(task, directory, limit=limit, retry_failed=retry_failed, progress=progress, stop=stop)
+    outcome = await conduct(
+        task, directory, limit=limit, retry_failed=retry_failed, progress=progress, stop=stop, crew=crew
+    )
     return finished(outcome, report=report)
 
 
@@ -62,6 +66,7 @@ def run(
     retry_failed: bool = False,
     report: bool = True,
     progress: Progress | None = None,
+    crew: Crew | None = None,
 ) -> Run:
     """As `arun`, for where nothing is awaited; inside a running event loop it works in a thread of its own.
 
@@ -79,6 +84,7 @@ def run(
             report=report,
             progress=progress,
             stop=stop,
+            crew=crew,
         )
 
     return _anywhere(work, stop)

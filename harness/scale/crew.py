@@ -80,11 +80,16 @@ def _begin(ray: Any, address: str, workers: int) -> None:
 
 
 class RayCrew:
-    """So many workers on a Ray that is connected; see `Crew`."""
+    """So many workers on a Ray that is connected; see `Crew`. `cpu` is how many CPU seconds they took so far."""
 
     def __init__(self, ray: Any, workers: int) -> None:
         self._ray = ray
         self._workers = workers
+        self.cpu = 0.0
+
+    def of(self, workers: int) -> RayCrew:
+        """So many of them."""
+        return RayCrew(self._ray, workers)
 
     async def work(self, order: Order) -> None:
         """Have workers do as much of a run as they can, and merge their journals; see `Crew`.
@@ -127,6 +132,7 @@ class RayCrew:
                 self._ray.cancel(ref, force=True)
             for actor in (hub, *accounts.values()):
                 self._ray.kill(actor)
+        self.cpu += following.cpu
         if following.mistake is not None:
             raise following.mistake
 
@@ -149,6 +155,7 @@ class _Following:
         self._merging = anyio.Lock()
         self._begun: dict[int, int] = {}
         self._told = 0
+        self.cpu = 0.0
         self.mistake: HarnessError | None = None
 
     async def finish(self, number: int, ref: Any) -> None:
@@ -162,24 +169,28 @@ class _Following:
             self._order.progress.note(f"worker {number} was lost for good ({line}); what it leaves is done here")
             report = Report()
             for counter in self._counters:
-                await counter.leave.remote(str(number))
+                await self._told_by(counter.leave.remote(str(number)))
+        self.cpu += report.cpu
         if report.mistake is not None:
             self.mistake = self.mistake or report.mistake
-            await self._hub.stop.remote()
+            await self._told_by(self._hub.stop.remote())
         if report.stopped_by is not None:
             self._order.progress.note(f"worker {number} stopped: {report.stopped_by}")
         folder = worker_folder(self._order.directory, number)
-        async with self._merging:
-            if folder.is_dir():
-                await anyio.to_thread.run_sync(partial(merge_worker, self._order.directory, folder))
+        try:
+            async with self._merging:
+                if folder.is_dir():
+                    await anyio.to_thread.run_sync(partial(merge_worker, self._order.directory, folder))
+        except HarnessError as error:
+            self.mistake = self.mistake or error
 
     async def look(self) -> None:
         """Pass on the wish to stop, and tell now and then how far the workers are."""
         while True:
             await anyio.sleep(_LOOK)
             if self._order.stop.wished:
-                await self._hub.stop.remote()
-            latents, begun = await self._hub.state.remote()
+                await self._told_by(self._hub.stop.remote())
+            latents, begun = await self._told_by(self._hub.state.remote()) or (0, {})
             for number, times in begun.items():
                 if times > self._begun.get(number, 1):
                     self._order.progress.note(f"worker {number} was lost and goes on in another process")
@@ -187,3 +198,10 @@ class _Following:
             if 4 * latents // max(1, self._order.latents) > self._told:
                 self._told = 4 * latents // self._order.latents
                 self._order.progress.note(f"workers: {latents:,} of {self._order.latents:,} latents are done")
+
+    async def _told_by(self, ref: Any) -> Any:
+        """What an actor says; None where it is gone: then the workers, which need it, end by themselves."""
+        try:
+            return await ref
+        except self._ray.exceptions.RayError:
+            return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from harness.clients.lending import Counter
 from harness.clients.shared import MoneyLender, TurnLender
 from harness.errors import HarnessError
 from harness.task import Task
-from harness.values import Status
 
 __all__ = ["Account", "Hub", "Job", "Report"]
 
@@ -40,11 +39,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a part ended: units by status, what stopped it, or the mistake that was found."""
+    """How a part ended: what stopped it, or the mistake that was found; and the CPU seconds that it took."""
 
-    statuses: Mapping[Status, int] = field(default_factory=dict)
     stopped_by: str | None = None
     mistake: HarnessError | None = None
+    cpu: float = 0.0
 
 
 class Account(Counter):

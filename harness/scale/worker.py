@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 from harness.clients.budget import RunBudget
@@ -63,7 +65,9 @@ class _Counted(Silent):
 def work(job: Job) -> Report:
     """Do a part of a run, or go on with it where a process before this one was lost."""
     os.chdir(job.folder)
-    return asyncio.run(_work(job))
+    begun = time.process_time()
+    report = asyncio.run(_work(job))
+    return replace(report, cpu=time.process_time() - begun)
 
 
 async def _work(job: Job) -> Report:
@@ -88,7 +92,7 @@ async def _work(job: Job) -> Report:
             beating.cancel()
             with suppress(asyncio.CancelledError):
                 await beating
-    return Report(dict(outcome.statuses), outcome.stopped_by)
+    return Report(outcome.stopped_by)
 
 
 async def _beat(job: Job, visit: str, progress: _Counted, stop: Stop) -> None:

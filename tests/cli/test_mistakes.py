@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,3 +285,18 @@ def test_a_latent_that_hardly_fires_is_counted_and_the_run_goes_on(
     said = harness("run", path, "--out", "out")
     assert said.code == 0
     assert "too_few_examples" in said.out.splitlines()[-1]
+
+
+def test_workers_without_the_package_that_starts_them(
+    mistake: Callable[..., str], write_task: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert mistake("run", write_task(), "--on", "ray") == (
+        'workers need the package ray: pip install "latent-harness[ray]"; without --on a run needs none'
+    )
+
+
+def test_workers_on_something_else(mistake: Callable[..., str], write_task: Callable[..., Path]) -> None:
+    assert mistake("run", write_task(), "--on", "spark:7077") == (
+        '--on spark:7077: write "ray", or "ray:ADDRESS" for a cluster that is there already'
+    )

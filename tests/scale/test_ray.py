@@ -41,14 +41,9 @@ class Notes(Silent):
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
-    with ray_crew(4) as crew:
-        yield crew._ray
-
-
-@pytest.fixture
-def crew(ray: Any) -> Callable[[int], RayCrew]:
-    return lambda workers: RayCrew(ray, workers)
+def crew() -> Iterator[Callable[[int], RayCrew]]:
+    with ray_crew(4) as most:
+        yield most.of
 
 
 @pytest.fixture
@@ -99,6 +94,39 @@ async def test_the_demo_is_the_same_on_two_workers(
     found = results_of(tmp_path / "ray")
     assert found == results_of(tmp_path / "local")
     assert len(found) > 6 * 6
+
+
+DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real model and text are not beside the checkout")
+async def test_a_real_model_is_the_same_on_two_workers(
+    crew: Callable[[int], RayCrew],
+    write_task: Callable[..., Path],
+    tmp_path: Path,
+    results_of: Callable[[Path], set[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = {"path": str(DATA / "text" / "tinystories.jsonl"), "tokens": 100_000}
+    task = write_task(
+        store=None,
+        subject={"model": str(DATA / "stories260K"), "corpus": text, "context": 512, "batch": 16},
+        coder=[{"name": "mlp", "kind": "neurons", "hookpoint": "model.layers.2.mlp.down_proj", "input": True, "k": 8}],
+        latents={"sample": 12, "min_examples": 50},
+        scorer=[
+            {"name": "detection", "kind": "detection", "model": "lexical/rules"},
+            {"name": "fuzzing", "kind": "fuzzing", "model": "lexical/rules"},
+        ],
+    )
+    await conduct(load_task(task), tmp_path / "local")
+    outcome = await conduct(load_task(task), tmp_path / "ray", crew=crew(2))
+    found = results_of(tmp_path / "ray")
+    assert found == results_of(tmp_path / "local")
+    assert len(found) >= 12 * 8
+    assert sum(outcome.statuses.values()) == len(found)
 
 
 @dataclass
