@@ -6,7 +6,6 @@ worker sees the run directory, the store and the task's files under the same pat
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -48,7 +47,7 @@ def ray_crew(workers: int, on: str = "ray") -> Iterator[RayCrew]:
     if kind != "ray":
         raise TaskError(f'--on {on}: write "ray", or "ray:ADDRESS" for a cluster that is there already')
     try:
-        ray = importlib.import_module("ray")
+        import ray  # pyright: ignore[reportMissingImports] - an extra
     except ImportError as error:
         raise MissingDependency(
             'workers need the package ray: pip install "latent-harness[ray]"; without --on a run needs none'

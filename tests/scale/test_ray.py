@@ -207,18 +207,20 @@ async def test_workers_killed_at_random_come_to_the_same_and_pay_for_nothing_twi
     assert sum("was lost and goes on" in note for note in notes.notes) >= 1
 
 
-async def test_four_workers_together_keep_a_rate_of_100_a_second(
+async def test_four_workers_together_keep_a_rate_of_100_a_second_and_what_may_be_under_way(
     crew: Callable[[int], RayCrew], task: Callable[..., Path], tmp_path: Path
 ) -> None:
-    async with FakeProvider(rate=Rate(100, burst=50)) as provider:
+    async with FakeProvider(rate=Rate(100, burst=50), delay=0.08) as provider:
         written = task(provider, batch=1, sample=12, requests_per_minute=6000)
-        loaded = load_task(written, ["limits.requests=200", "limits.latents=6"])
+        loaded = load_task(written, ["limits.requests=12", "limits.latents=6"])
         outcome = await conduct(loaded, tmp_path / "run", crew=crew(4))
         refused, answered = provider.statuses["429"], provider.statuses["200"]
     assert outcome.failures == {}
     assert answered > 600
-    # four that each kept to 100 a second by themselves would be refused three times of four
-    assert refused <= 0.02 * answered
+    # a worker that the machine held up sends late what it was let go
+    assert refused <= 0.1 * answered
+    # the server counts some that have been answered just now; four that each keep to 12 by themselves have some 40
+    assert 8 < provider.peak <= 24
 
 
 async def test_a_budget_is_that_of_all_workers_together(
