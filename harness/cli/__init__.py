@@ -16,6 +16,7 @@ from harness.cli.import_ import import_
 from harness.cli.judge import judge
 from harness.cli.models import models
 from harness.cli.plan import plan
+from harness.cli.rate import rate
 from harness.cli.report import report
 from harness.cli.run import run
 from harness.cli.steer import steer
@@ -44,6 +45,7 @@ app.command("collect")(collect)
 app.command("examples")(examples)
 app.command("models")(models)
 app.command("judge")(judge)
+app.command("rate")(rate)
 app.command("report")(report)
 app.command("compare")(compare)
 app.command("analyse")(analyse)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from harness.analysis.spending import SpendingLine
 from harness.judges.sheet import Sheet
+from harness.rating.results import Results
 from harness.runs.units import arm_label
 from harness.values import FailureStatus, Latent, Status
 
@@ -378,7 +379,7 @@ class ReportData:
     """A whole report.
 
     `arms` and `scorers` are in the order in which they are shown; `latents` in the run's own order. `populations` are
-    empty where the task has none.
+    empty where the task has none, `ratings` None where nobody has rated.
     """
 
     header: Header
@@ -389,3 +390,4 @@ class ReportData:
     curves: tuple[Curve, ...]
     latents: tuple[LatentReport, ...]
     populations: tuple[PopulationLine, ...] = ()
+    ratings: Results | None = None

@@ -6,6 +6,7 @@ from harness.analysis.load import Run
 from harness.report.data import ReportData
 from harness.report.header import header
 from harness.report.latents import latents
+from harness.report.ratings import ratings
 from harness.report.reading import Reading
 from harness.report.tables import comparisons, curves, populations, summary_rows
 
@@ -28,4 +29,5 @@ def gather(run: Run) -> ReportData:
         curves=tuple(curves(reading)),
         latents=tuple(latents(reading)),
         populations=tuple(populations(reading)),
+        ratings=ratings(reading),
     )

@@ -17,6 +17,7 @@ from harness.report import figures, text, words
 from harness.report.data import Comparison, LatentReport, ReportData, ScoreLine, ScorerLine, SummaryRow
 from harness.report.judges import cells, judge_lines
 from harness.report.payload import payload
+from harness.report.ratings import agreement_line, borne_cell, raters_line
 from harness.report.spending import failed_attempts, total_dollars
 from harness.runs.units import NO_EXPLANATION
 from harness.task import POPULATIONS
@@ -60,6 +61,7 @@ def render(data: ReportData) -> str:
         .get_template("report.html.jinja")
         .render(
             data=data,
+            ratings=data.ratings,
             header=data.header,
             policy=_policy(style, script),
             style=Markup(style),
@@ -111,6 +113,9 @@ def _environment() -> Environment:
         "total_dollars": total_dollars,
         "rung": lambda rung: words.RUNG_NOTES.get(rung, ""),
         "cells": lambda sheet: list(cells(sheet)),
+        "raters_line": raters_line,
+        "agreement_line": agreement_line,
+        "borne_cell": borne_cell,
         "note": lambda arm: words.CONTROL_NOTES.get(arm.control or "", ""),
         "control_note": lambda control: words.CONTROL_NOTES.get(control or "", "the task's own coders"),
         "percent": lambda rate: f"{100 * rate:.2f} %",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-import unicodedata
+
+from harness.visible import visible
 
 __all__ = ["METRIC_NAMES", "STATUS_WORDS", "count", "duration", "figure", "metric_name", "p_value", "span", "visible"]
 
@@ -20,22 +21,6 @@ STATUS_WORDS = {
     "no_partner": "no partner latent to shuffle with",
     "no_rule": "the lexical baseline found no rule",
 }
-
-_SYMBOLS = {"\n": "↵", "\t": "⇥", "\x7f": "␡"}
-# zero-width joiners change how letters of Persian, Indic scripts and emoji join: text, not control
-_JOINERS = "\u200c\u200d"
-_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-
-
-def visible(text: str, *, breaks: bool = False) -> str:
-    """Text in which nothing acts: controls, direction overrides, invisible and broken characters as visible signs.
-
-    Line feeds and tabs become `↵` and `⇥`, other C0 controls their control picture, bytes kept by surrogateescape
-    `\\xNN`, whatever else is invisible its code point. With `breaks`, line feeds and tabs stay.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(character if breaks and character in "\n\t" else _sign(character) for character in text)
 
 
 def figure(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
@@ -73,16 +58,3 @@ def duration(seconds: float) -> str:
 def metric_name(metric: str) -> str:
     """A metric's name in prose."""
     return METRIC_NAMES.get(metric, metric.replace("_", " "))
-
-
-def _sign(character: str) -> str:
-    if (symbol := _SYMBOLS.get(character)) is not None:
-        return symbol
-    code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if unicodedata.category(character) not in _HIDDEN or character in _JOINERS:
-        return character
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
