@@ -69,10 +69,10 @@ def rate(
 
 
 def _serve(server: RatingServer, count: int) -> None:
-    typer.echo(f"{count} items at {server.url}")
-    typer.echo("every answer is kept at once; Ctrl-C ends it, and the same command goes on")
     with server:
         try:
+            typer.echo(f"{count} items at {server.url}")
+            typer.echo("every answer is kept at once; Ctrl-C ends it, and the same command goes on")
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
             typer.echo("")

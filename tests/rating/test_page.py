@@ -204,10 +204,11 @@ def test_a_server_that_is_killed_and_started_again_has_lost_nothing(context: Bro
 
 def test_ctrl_c_ends_it_without_a_traceback(directory: Path) -> None:
     served = Served(directory)
-    served.process.send_signal(signal.SIGINT)
-    assert served.process.wait(20) == 0
-    assert served.process.stdout is not None
-    served.process.stdout.close()
+    try:
+        served.process.send_signal(signal.SIGINT)
+        assert served.process.wait(60) == 0
+    finally:
+        served.kill()
 
 
 SITE = """<!doctype html><title>another site</title><script>
