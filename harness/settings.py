@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from harness.values import seed_of
 
 __all__ = [
     "POPULATIONS",
@@ -256,6 +255,8 @@ class ExampleSettings(Frozen):
 
     def drawing_seed(self, seed: int) -> int:
         """The seed that examples are drawn by in a task of this seed."""
+        from harness.values import seed_of  # here because it brings NumPy, which reading a task does without
+
         return seed_of(seed, "draw", self.draw) % 2**63 if self.draw else seed
 
     @model_validator(mode="after")
