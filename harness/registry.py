@@ -15,9 +15,14 @@ __all__ = ["BUILT_IN", "load", "names"]
 BUILT_IN: dict[str, dict[str, str]] = {
     "explainers": {
         "agent": "harness.explainers.agent:Agent",
+        "best-of": "harness.explainers.best_of:BestOf",
+        "clusters": "harness.explainers.clusters:Clusters",
         "contexts": "harness.explainers.contexts:Contexts",
+        "contrastive": "harness.explainers.contrastive:Contrastive",
         "file": "harness.explainers.file:FromFile",
         "intervention": "harness.explainers.intervention:InterventionExplainer",
+        "logits": "harness.explainers.logits:Logits",
+        "refine": "harness.explainers.refine:Refine",
     },
     "scorers": {
         "detection": "harness.scorers.detection:Detection",

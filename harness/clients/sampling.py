@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from typing import Final
 
 from harness.clients.protocol import Request
 from harness.values import seed_of
 
-__all__ = ["again", "sampled"]
+__all__ = ["MOST_SAMPLES", "again", "sampled", "sampled_within"]
 
+# draws within a draw: with the limit no two numbers of them are equal
+MOST_SAMPLES: Final = 64
 # more than any explainer or scorer asks of one request by itself
 _APART = 1_000_000
 _current: ContextVar[int] = ContextVar("sample", default=0)
@@ -25,6 +28,21 @@ def sampled(number: int) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def sampled_within(number: int) -> Iterator[None]:
+    """Inside it is this draw, from 0 to `MOST_SAMPLES` - 1, within the one that is wanted already.
+
+    The first within the default one is the default one.
+
+    Raises:
+        ValueError: the number is none of these.
+    """
+    if not 0 <= number < MOST_SAMPLES:
+        raise ValueError(f"draw {number} is none of {MOST_SAMPLES}")
+    with sampled(_current.get() * MOST_SAMPLES + number):
+        yield
 
 
 def again(request: Request) -> Request:

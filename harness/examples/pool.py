@@ -18,7 +18,7 @@ from harness.store import CoderReader, Store
 from harness.task import ExampleSettings, Rung
 from harness.values import Example, Passage, Place
 
-__all__ = ["POOLED", "Pool", "with_text"]
+__all__ = ["POOLED", "Pool", "rungs_of", "with_text"]
 
 # the hard rungs that a pool has: the index of `semantic` is of scored windows, and `misplaced` ones are not silent
 POOLED: Final[tuple[Rung, ...]] = ("same-token", "neighbour", "cooccurring")
@@ -48,11 +48,9 @@ class Pool:
     @classmethod
     def of(cls, coder: CoderReader, index: int, settings: ExampleSettings, seed: int) -> Pool:
         """The pool of a latent; nothing is read before windows are asked for."""
-        sampling = coder.store.manifest.frame.sampling
-        hard: tuple[Rung, ...] = tuple(rung for rung in POOLED if rung != "neighbour" or coder.decoder is not None)
-        rungs = RUNGS[sampling] + (hard if sampling == "all" else ())
-        quantiles = 0 if sampling == "selected" else settings.scored.quantiles
-        return cls(partial(_opened, coder, index, settings, seed), rungs, quantiles)
+        selected = coder.store.manifest.frame.sampling == "selected"
+        quantiles = 0 if selected else settings.scored.quantiles
+        return cls(partial(_opened, coder, index, settings, seed), rungs_of(coder), quantiles)
 
     def activating(
         self, count: int, quantile: int | None = None, *, start: int = 0, purpose: str = ""
@@ -86,6 +84,13 @@ class Pool:
         store, windows, scored = self._source()
         chosen = windows.more_silent(rung, start + count, f"pool:{purpose}:{rung}", scored)
         return with_text(store, chosen, windows.window, rung)[start:]
+
+
+def rungs_of(coder: CoderReader) -> tuple[Rung, ...]:
+    """The rungs that a pool has silent windows of."""
+    sampling = coder.store.manifest.frame.sampling
+    hard: tuple[Rung, ...] = tuple(rung for rung in POOLED if rung != "neighbour" or coder.decoder is not None)
+    return RUNGS[sampling] + (hard if sampling == "all" else ())
 
 
 def with_text(store: Store, chosen: Chosen, window: int, rung: str | None) -> tuple[Example, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel
 
@@ -13,9 +13,13 @@ from harness.clients.models import Models
 from harness.clients.wants import Want
 from harness.examples.draw import LatentExamples
 from harness.subject.intervened import Intervener
+from harness.task import Rung
 from harness.values import Explanation, Failure, Usage
 
-__all__ = ["Explained", "Explainer"]
+__all__ = ["Explained", "Explainer", "Refers"]
+
+# keys of a table, and what the tables or names that stand there are of
+Refers = Mapping[str, Literal["explainer", "scorer"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,10 @@ class Explainer(Protocol):
     - `uses_subject`: true where it asks the subject if there is one: `bind` is called where the task has a [subject];
     - `targets`: the KLs, in nats, at which it looks at interventions: the task needs [interventions] with these, and
       `bind_interventions` is called before it explains;
-    - `chooses`: true where it takes one of several explanations by the interventions' prompts to choose by.
+    - `chooses`: true where it takes one of several explanations by the interventions' prompts to choose by;
+    - `rungs`: of which silent windows it draws more from `LatentExamples.pool`, so that what these need is there;
+    - `refers`: keys of its table that hold tables of other explainers or scorers, `explainer` or `scorer` by key: the
+      name of one in the task may stand there in place of a table.
     """
 
     Settings: ClassVar[type[BaseModel]]
@@ -54,6 +61,8 @@ class Explainer(Protocol):
     uses_subject: bool = False
     targets: tuple[float, ...] = ()
     chooses: bool = False
+    rungs: tuple[Rung, ...] = ()
+    refers: ClassVar[Refers] = {}
 
     def __init__(self, settings: Any, models: Models, base: Path) -> None: ...
 

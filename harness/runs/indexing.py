@@ -12,7 +12,7 @@ from harness.examples.semantic import build_index
 from harness.runs.progress import Progress
 from harness.runs.units import naming
 from harness.store import CoderReader
-from harness.task import Task
+from harness.task import Rung, Task
 
 __all__ = ["build_indexes", "check_embedder"]
 
@@ -34,8 +34,11 @@ async def build_indexes(
     latents: Mapping[str, Sequence[int]],
     models: Models,
     progress: Progress,
+    pooled: Sequence[Rung] = (),
 ) -> None:
     """Build what is missing; minutes for thousands of latents of a wide coder, or for twenty thousand embeddings.
+
+    `pooled` are the rungs that explainers draw silent windows of.
 
     Raises:
         ClientError: a text cannot be embedded.
@@ -43,7 +46,7 @@ async def build_indexes(
     """
     scored = task.examples.scored
     for name, indexes in latents.items():
-        await anyio.to_thread.run_sync(prepare, coders[name], indexes, scored.rungs)
+        await anyio.to_thread.run_sync(prepare, coders[name], indexes, (*scored.rungs, *pooled))
     if "semantic" in scored.rungs and scored.embedder is not None:
         embed = models.embedder(scored.embedder).embed
         for store in {coders[name].store.id: coders[name].store for name in latents}.values():

@@ -46,7 +46,7 @@ from harness.runs.stop import Stop
 from harness.runs.units import Plan
 from harness.store import CoderReader
 from harness.task import Task
-from harness.values import Explanation, Failure, Latent, ReadText, TokenLogprob, Usage
+from harness.values import Explanation, Failure, Latent, ReadText, Rise, TokenLogprob, Usage
 
 if TYPE_CHECKING:
     from harness.subject.effect import Effect
@@ -160,9 +160,14 @@ class _Unread:
 
     def __init__(self, subject: SubjectTexts) -> None:
         self.steers = subject.steers
+        self.coders = subject.coders
 
     async def effects(self, latent: Latent, prompts: Sequence[str], change: str, **how: Any) -> list[Effect]:  # noqa: ARG002 - as a subject's
         return []
+
+    async def projected(self, latent: Latent, top: int) -> Rise:  # noqa: ARG002 - as a subject's
+        # tokens about as long as they are
+        return Rise(None, ((" token", 1.0),) * top, ((" token", -1.0),) * top)
 
     async def read(self, latent: Latent, texts: Sequence[str]) -> list[ReadText]:  # noqa: ARG002 - a TextReader's shape
         return [ReadText((), np.zeros(0, np.float32)) for _ in texts]

@@ -25,7 +25,7 @@ from harness.runs.parts import Crew, Order, Part
 from harness.runs.populations import Population, open_populations
 from harness.runs.probing import check_wants, learn_wants
 from harness.runs.progress import Progress, Silent
-from harness.runs.selection import check_sampling, choose
+from harness.runs.selection import check_pooled, check_sampling, choose
 from harness.runs.stop import Stop
 from harness.runs.units import Plan, fixed, make_plan, naming
 from harness.runs.watching import watched
@@ -115,7 +115,7 @@ async def conduct(
         await probed(plan, models, task, progress)
         for one in populations:
             coders[one.reader.name], latents[one.reader.name] = one.reader, list(one.latents)
-        await build_indexes(task, coders, latents, models, progress)
+        await build_indexes(task, coders, latents, models, progress, plan.pooled)
         mine = None if part is None else part.of(latents)
         conductor = Conductor(task, plan, journal, coders, latents, progress, stop, retry_failed, mine)
         described = _record(task, store, plan, models, latents) | _of_populations(task, coders, latents, populations)
@@ -160,6 +160,8 @@ def ready(task: Task, models: Models, store: Store, populations: Sequence[Popula
         UserError: as `make_plan`, or a store is another subject's.
     """
     plan = make_plan(task, models, store.id, [one.place for one in populations])
+    coders = [*(store.coder(coder.name) for coder in task.coder), *(one.reader for one in populations)]
+    check_pooled(task, coders, {name: getattr(made, "rungs", ()) for name, made in plan.explainers.items()})
     if plan.subject is not None:
         with naming(f"{task.source}: subject"):
             for found in (store, *(one.reader.store for one in populations)):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import TaskError
+from harness.examples.pool import rungs_of
 from harness.examples.rungs import HARD, RUNGS
 from harness.examples.samplers import BY_QUANTILE
 from harness.runs.units import latent_order
 from harness.store import CoderReader, Store
-from harness.task import ScoredSettings, Task
+from harness.task import Rung, ScoredSettings, Task
 
-__all__ = ["check_sampling", "choose", "eligible"]
+__all__ = ["check_pooled", "check_sampling", "choose", "eligible"]
 
 
 def check_sampling(task: Task, store: Store) -> None:
@@ -50,6 +53,23 @@ def check_sampling(task: Task, store: Store) -> None:
             f"{task.source}: latents.max_rate: {store.path} {what}, so how often a latent fires is not known; "
             "leave it out"
         )
+
+
+def check_pooled(task: Task, coders: Sequence[CoderReader], rungs: Mapping[str, Sequence[Rung]]) -> None:
+    """Whether the silent windows that explainers, by name, want more of can be had of the coders.
+
+    Raises:
+        TaskError: windows of a rung cannot.
+    """
+    for coder in coders:
+        had = rungs_of(coder)
+        for name, wanted in rungs.items():
+            for rung in (rung for rung in wanted if rung not in had):
+                listed = ", ".join(f'"{one}"' for one in had)
+                raise TaskError(
+                    f'{task.source}: explainer.{name}.rungs: coder {coder.name} has no windows of "{rung}" to show; '
+                    f"there are {listed}"
+                )
 
 
 def _check_decoders(task: Task, store: Store) -> None:

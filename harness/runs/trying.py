@@ -100,7 +100,7 @@ async def attempt(
         stack.push_async_callback(plan.aclose)
         await probed(plan, models, task, progress)
         bind(plan, Interventions(plan, _kept(journal), partial(intervene, task, plan, {name: reader})))
-        await build_indexes(task, {name: reader}, {name: [latent]}, models, progress)
+        await build_indexes(task, {name: reader}, {name: [latent]}, models, progress, plan.pooled)
         examples = draw(reader, latent, task.examples, task.drawing_seed, min_examples=task.latents.min_examples)
         if isinstance(examples, Failure):
             return examples, []

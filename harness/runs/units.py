@@ -17,6 +17,7 @@ from harness.errors import TaskError, UserError
 from harness.examples.rungs import HARD
 from harness.explainers.base import Explainer
 from harness.runs.interventions import check_interventions, intervention_digest
+from harness.runs.referring import referred
 from harness.scorers.base import Scorer
 from harness.task import POPULATIONS, CoderSettings, Control, ExplainerSettings, Rung, ScorerSettings, Task
 from harness.validation import validated
@@ -139,6 +140,11 @@ class Plan:
         asking = [*self.explainers.items(), *self.scorers.items()]
         return tuple(replace(want, by=name) for name, one in asking for want in getattr(one, "wants", ()))
 
+    @property
+    def pooled(self) -> tuple[Rung, ...]:
+        """The rungs that explainers draw silent windows of."""
+        return tuple(dict.fromkeys(rung for one in self.explainers.values() for rung in getattr(one, "rungs", ())))
+
     def real_arms(self, coder: str) -> tuple[ExplanationArm, ...]:
         """The explainers' own arms on a coder."""
         return tuple(arm for arm in self.explanation_arms if arm.coder == coder and arm.control is None)
@@ -257,7 +263,9 @@ def judges(score: ScoreArm, arm: ExplanationArm) -> bool:
 def _explainer(settings: ExplainerSettings, models: Models, task: Task) -> Explainer:
     with naming(f"{task.source}: explainer.{settings.name}") as where:
         kind = registry.load("explainers", settings.kind)
-        return _drawn(kind(validated(kind.Settings, settings.options, where), models, task.base), settings.sample)
+        return _drawn(
+            kind(validated(kind.Settings, referred(task, settings), where), models, task.base), settings.sample
+        )
 
 
 def _scorer(settings: ScorerSettings, models: Models, task: Task) -> Scorer:

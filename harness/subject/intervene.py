@@ -12,7 +12,7 @@ from harness.store.vocabulary import Vocabulary
 from harness.subject.calibrate import CalibrationSettings, calibrate
 from harness.subject.intervened import Intervened
 from harness.subject.steer import Edit, Generation, Steered, Steering, pad_left
-from harness.subject.unembed import unembed
+from harness.subject.unembed import moved_most, unembed
 from harness.task import InterventionSettings
 from harness.values import Pair, Rise
 
@@ -106,20 +106,5 @@ class Intervening:
         return "".join(self.vocabulary.pieces(new, cut.tokens))
 
     def _moved(self, text: str | None, change: torch.Tensor) -> Rise:
-        """The tokens of the largest and of the smallest changes `[vocabulary]`; special tokens are passed over."""
-        change = change.float().nan_to_num(0.0, 0.0, 0.0).clone()
-        specials = [token for token in self.vocabulary.specials if token < len(change)]
-        change[specials] = 0.0
-        # a model's head may be wider than its tokenizer
-        change = change[: len(self.vocabulary)]
-        count = min(self.settings.top, len(change))
-
-        def told(sign: int) -> tuple[tuple[str, float], ...]:
-            values, ids = (sign * change).topk(count)
-            return tuple(
-                (self.vocabulary.strings[token], round(sign * value, 6))
-                for token, value in zip(ids.tolist(), values.tolist(), strict=True)
-                if value > 0
-            )
-
-        return Rise(text, told(1), told(-1))
+        """The tokens that changed most."""
+        return moved_most(change, self.vocabulary, self.settings.top, text)

@@ -20,7 +20,7 @@ from harness.subject.effect import Change, Effect
 from harness.subject.plan import CollectionPlan
 from harness.subject.worker import Caller, worker
 from harness.task import CoderSettings, SubjectSettings
-from harness.values import Latent, ReadText
+from harness.values import Latent, ReadText, Rise
 
 if TYPE_CHECKING:
     from harness.subject.reading import Reading
@@ -132,6 +132,31 @@ class SubjectTexts:
             return changed(loaded, latent, prompts, change, nats=nats, tokens=tokens, seed=seed, after=check)
 
         return await self.call(work) if prompts else []
+
+    async def projected(self, latent: Latent, top: int) -> Rise:
+        """The `top` tokens that a latent's direction by itself makes likelier, and less likely, by their logits.
+
+        See `harness.subject.unembed.unembed`.
+
+        Raises:
+            CoderError: the coder has no directions, or no such latent.
+            SubjectError: the model has no head for them.
+        """
+
+        def work(loaded: Loaded, check: Callable[[], None]) -> Rise:
+            from harness.subject.unembed import moved_most, unembed
+
+            steering = loaded.steering(latent.coder)
+            change = unembed(steering.traced.model, steering.direction(latent.index))
+            check()
+            return moved_most(change, loaded.vocabulary, top)
+
+        return await self.call(work)
+
+    @property
+    def coders(self) -> tuple[str, ...]:
+        """The names of its coders."""
+        return tuple(coder.name for coder in self._plan.coders)
 
     def steers(self, coder: str) -> bool:
         """Whether a coder's latents have directions to steer the subject with; nothing is loaded to tell."""

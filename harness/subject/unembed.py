@@ -7,9 +7,11 @@ from typing import Any
 import torch
 
 from harness.errors import SubjectError
+from harness.store.vocabulary import Vocabulary
 from harness.subject.hookpoints import first
+from harness.values import Rise
 
-__all__ = ["unembed"]
+__all__ = ["moved_most", "unembed"]
 
 
 @torch.no_grad()
@@ -33,6 +35,29 @@ def unembed(model: torch.nn.Module, direction: torch.Tensor) -> torch.Tensor:
     both = torch.stack([direction, torch.zeros_like(direction)]).to(next(model.parameters()))
     logits = head(norm(both) if norm is not None else both).float()
     return logits[0] - logits[1]
+
+
+def moved_most(change: torch.Tensor, vocabulary: Vocabulary, top: int, text: str | None = None) -> Rise:
+    """The `top` tokens of the largest and of the smallest changes `[vocabulary]` after a text.
+
+    Special tokens are passed over, and so are those that did not change to that side.
+    """
+    change = change.float().nan_to_num(0.0, 0.0, 0.0).clone()
+    specials = [token for token in vocabulary.specials if token < len(change)]
+    change[specials] = 0.0
+    # a model's head may be wider than its tokenizer
+    change = change[: len(vocabulary)]
+    count = min(top, len(change))
+
+    def told(sign: int) -> tuple[tuple[str, float], ...]:
+        values, ids = (sign * change).topk(count)
+        return tuple(
+            (vocabulary.strings[token], round(sign * value, 6))
+            for token, value in zip(ids.tolist(), values.tolist(), strict=True)
+            if value > 0
+        )
+
+    return Rise(text, told(1), told(-1))
 
 
 def _norm(model: torch.nn.Module, head: torch.nn.Module) -> torch.nn.Module | None:

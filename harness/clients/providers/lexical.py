@@ -1,13 +1,13 @@
 """`lexical/rules`: a baseline that explains and judges without a language model, by rules over tokens.
 
-Explaining, it induces a rule from the examples shown (see `_induction`) and writes it as a sentence, with the rule
-itself in a `[rule]:` line; of tokens that an intervention made likelier it quotes those that rose most. Judging, it
-evaluates an explanation's rule on the window's tokens alone: in detection the rule has to fire anywhere, in fuzzing on
-every marked token; simulating, its strength on each token is told. An intruder is the passage that shares fewest words
-with the others, an amplified passage that which holds more of what the explanation says. An explanation without a rule
-is judged by the words it shares with the passage (see `_overlap`), a withheld one by a coin that falls the same way for
-the same passage. Texts are plain sentences with what the rule spells out, or what the explanation quotes or says, put
-in or taken out; the same ones for every latent where the explanation is withheld.
+Explaining, it induces a rule from all windows shown, silent ones too (see `_induction`), and writes it as a sentence,
+with the rule itself in a `[rule]:` line; of tokens that an intervention made likelier it quotes those that rose most.
+Judging, it evaluates an explanation's rule on the window's tokens alone: in detection the rule has to fire anywhere, in
+fuzzing on every marked token; simulating, its strength on each token is told. An intruder is the passage that shares
+fewest words with the others, an amplified passage that which holds more of what the explanation says. An explanation
+without a rule is judged by the words it shares with the passage (see `_overlap`), a withheld one by a coin that falls
+the same way for the same passage. Texts are plain sentences with what the rule spells out, or what the explanation
+quotes or says, put in or taken out; the same ones for every latent where the explanation is withheld.
 """
 
 from __future__ import annotations
@@ -203,7 +203,8 @@ def _explained(question: Explain | Rises) -> str:
     if isinstance(question, Rises):
         words = described(question.rises)
     else:
-        found = induce(question.examples)
+        tried = () if question.tried is None else (*question.tried.missed, *question.tried.taken)
+        found = induce((*question.examples, *question.silent, *tried))
         words = None if found is None else found.explanation()
     nothing = Explanation("nothing that the tokens shown have in common")
     return FORMATS["explanation"].format(nothing if words is None else words, question)
