@@ -93,7 +93,7 @@ class RunFindings:
     ) -> Found:
         reader = self._store.coder(latent.coder)
         task = self._task
-        drawn = draw(reader, latent.index, task.examples, task.seed, min_examples=task.latents.min_examples)
+        drawn = draw(reader, latent.index, task.examples, task.drawing_seed, min_examples=task.latents.min_examples)
         windows = _Windows(drawn if isinstance(drawn, LatentExamples) else None)
         told = tuple(self._told(arm, unit, rows, windows) for arm, unit in explained)
         statistics = reader.statistics
@@ -141,7 +141,7 @@ class RunFindings:
         identity = self._identities[row.scoring.scorer]
         scored = windows.rung(row.scoring.rung)
         if identity.get("kind") == "fuzzing" and scored is not None:
-            seed = score_seed(self._run.seed, Latent(row.arm.coder, row.latent), row.scoring.rung)
+            seed = score_seed(self._task.drawing_seed, Latent(row.arm.coder, row.latent), row.scoring.rung)
             passages = mark(scored, identity["threshold"], seed)
             marks = {(p.place.context, p.place.start): p.marks for p in passages if p.place is not None}
         columns = (

@@ -101,7 +101,9 @@ def _items(run: Run, selection: Selection) -> Iterator[Item]:
     for coder in (coder.name for coder in task.coder):
         for index in run.latents[coder][: selection.latents]:
             latent = Latent(coder, index)
-            drawn = draw(store.coder(coder), index, task.examples, task.seed, min_examples=task.latents.min_examples)
+            drawn = draw(
+                store.coder(coder), index, task.examples, task.drawing_seed, min_examples=task.latents.min_examples
+            )
             if not isinstance(drawn, LatentExamples):
                 continue
             if selection.kind == "write":

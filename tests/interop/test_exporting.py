@@ -356,3 +356,21 @@ def test_a_wrong_option_is_told(run: Run, tmp_path: Path, format_: str, options:
         export(run, tmp_path / "out", format_, options)
     assert told in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_windows_of_another_draw_are_those_that_were_asked_about(
+    tmp_path: Path, write_task: Callable[..., Path]
+) -> None:
+    examples = {"draw": 1, "scored": {"activating": 10, "non_activating": 10}}
+    scorer = [{"name": "fuzzing", "kind": "fuzzing", "model": "lexical/rules"}]
+    task = write_task(latents={"ids": [3, 4], "min_examples": 50}, examples=examples, scorer=scorer)
+    with ThreadPoolExecutor(1) as elsewhere:
+        elsewhere.submit(asyncio.run, conduct(load_task(task), tmp_path / "drawn")).result()
+    run = load(tmp_path / "drawn")
+    for found in RunFindings(run).latents():
+        for told in found.told:
+            for score in told.scores:
+                assert len(score.judged) == 20
+                assert all((judged.window.maximum > 0) == judged.truth for judged in score.judged)
+                assert all(judged.marks for judged in score.judged)
+    run.close()
