@@ -14,6 +14,7 @@ from harness.analysis.arms import arms, layers
 from harness.analysis.calibrations import calibrations
 from harness.analysis.compare import compare
 from harness.analysis.disagreements import disagreements
+from harness.analysis.interventions import interventions, regressions
 from harness.analysis.load import Run, load
 from harness.analysis.matching import labels
 from harness.analysis.quantiles import quantiles
@@ -61,6 +62,14 @@ TABLES: Mapping[str, Table] = {
         lambda run, scorer, _: _kept(quantiles(run.score_rows(), run.seed), scorer),
     ),
     "layers": Table("a coder, arm and scorer (figure A5)", layers),
+    "interventions": Table(
+        "a coder, KL, scorer of interventions, arm and status (figures 4 and A6)",
+        lambda run, scorer, _: interventions(run, scorer),
+    ),
+    "regressions": Table(
+        "a scorer of interventions against another scorer (figures 4 and A7)",
+        lambda run, scorer, _: regressions(run, scorer),
+    ),
     "firing": Table("an arm, scorer and band of the firing rate", firing),
     "calibration": Table(
         "an arm, scorer, rung and tenth of the probability",

@@ -19,7 +19,7 @@ from harness.values import Usage
 if TYPE_CHECKING:
     from harness.analysis.load import Run
 
-__all__ = ["arms", "layers"]
+__all__ = ["arms", "layer_of", "layers"]
 
 _LAYER = re.compile(r"\.(\d+)(?:\.|$)")
 
@@ -76,7 +76,7 @@ def layers(run: Run, scorer: str | None = None, metric: str | None = None) -> pd
                 continue
             table = summary(own, figure, name, run.rung, seed=run.seed).assign(metric=figure)
             for at, (column, value) in enumerate(
-                (("coder", coder), ("hookpoint", hookpoint), ("layer", _layer(hookpoint)))
+                (("coder", coder), ("hookpoint", hookpoint), ("layer", layer_of(hookpoint)))
             ):
                 table.insert(at, column, value)
             tables.append(table)
@@ -86,7 +86,8 @@ def layers(run: Run, scorer: str | None = None, metric: str | None = None) -> pd
     return found.sort_values("layer", kind="stable", ignore_index=True)
 
 
-def _layer(hookpoint: Any) -> float:
+def layer_of(hookpoint: Any) -> float:
+    """The first number in a hookpoint's path, NaN where there is none."""
     found = _LAYER.search(hookpoint) if isinstance(hookpoint, str) else None
     return math.nan if found is None else float(found.group(1))
 

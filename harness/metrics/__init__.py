@@ -26,6 +26,7 @@ from harness.metrics.paired import (
     latents_needed,
     sign_flip,
 )
+from harness.metrics.regression import Regression, regression
 from harness.metrics.reliability import SPLITS, Reliability, halves, spearman_brown, split_half
 from harness.metrics.resampling import own_interval, permute_truth, permuted_figures
 from harness.metrics.shares import difference_interval, jeffreys
@@ -48,6 +49,7 @@ __all__ = [
     "Figures",
     "Interval",
     "Outcome",
+    "Regression",
     "Reliability",
     "Votes",
     "at_base_rate",
@@ -70,6 +72,7 @@ __all__ = [
     "own_interval",
     "permute_truth",
     "permuted_figures",
+    "regression",
     "sign_flip",
     "spearman_brown",
     "split_half",
