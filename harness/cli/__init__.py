@@ -16,6 +16,7 @@ from harness.cli.import_ import import_
 from harness.cli.judge import judge
 from harness.cli.models import models
 from harness.cli.plan import plan
+from harness.cli.prompts import prompts
 from harness.cli.rate import rate
 from harness.cli.report import report
 from harness.cli.run import run
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.command("run")(run)
 app.command("try")(try_)
 app.command("plan")(plan)
+app.add_typer(prompts, name="prompts")
 app.command("collect")(collect)
 app.command("examples")(examples)
 app.command("models")(models)

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.clients import connect
 from harness.clients.prices import Price, price_of
-from harness.clients.protocol import Capabilities, Client, Embedder, Learner, Remote
+from harness.clients.protocol import Capabilities, Client, Counting, Embedder, Learner, Remote, Request
 from harness.errors import TaskError
 
 __all__ = ["Models"]
@@ -50,6 +50,12 @@ class Models:
         if not isinstance(bare, Embedder) or not bare.capabilities.embeddings:
             raise TaskError(f"{name} is no embedder: name one such as local/path/of/a/sentence-transformers/model")
         return bare
+
+    def count(self, name: str, request: Request) -> int | None:
+        """How many tokens a request's prompt has for the model, None where its tokenizer is not at hand."""
+        self.client(name)
+        bare = self._bare[name]
+        return bare.count(request) if isinstance(bare, Counting) else None
 
     def names(self) -> list[str]:
         """The names of those in use."""

@@ -16,7 +16,18 @@ from harness.questions.kinds import Question
 from harness.questions.messages import Message, Tool, ToolCall
 from harness.values import TokenLogprob, Usage
 
-__all__ = ["Capabilities", "Client", "Embedder", "FinishReason", "Learner", "Provider", "Remote", "Reply", "Request"]
+__all__ = [
+    "Capabilities",
+    "Client",
+    "Counting",
+    "Embedder",
+    "FinishReason",
+    "Learner",
+    "Provider",
+    "Remote",
+    "Reply",
+    "Request",
+]
 
 FinishReason = Literal["stop", "length", "refusal", "calls"]
 
@@ -166,6 +177,15 @@ class Learner(Protocol):
 
     def learn(self, capabilities: Capabilities) -> None:
         """Hold these for known from now on."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A client that has its model's tokenizer."""
+
+    def count(self, request: Request) -> int:
+        """How many tokens the request's prompt has, with what the model puts around messages."""
         ...
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from harness.clients.local.asked import Asked, How
 from harness.clients.local.engine import Engine, Key, shared_engine
 from harness.clients.local.place import Place
+from harness.clients.local.tokens import Tokens
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.vectors import Vectors
 from harness.clients.wire import Wire
@@ -87,6 +88,11 @@ class LocalClient:
         if not self.capabilities.embeddings:
             raise BadRequest(f"{self.name} is no embedder: it has no modules.json", model=self.name)
         return (await self._held().embed(texts, self._how))[0]
+
+    def count(self, request: Request) -> int:
+        """How many tokens the request's prompt has, by the model's own tokenizer; no weights are loaded."""
+        ids, _ = Tokens(self._place.files).encode(request.messages, request.continuation or "", chat=self._how.chat)
+        return len(ids)
 
     async def aclose(self) -> None:
         """Let go of the model; a second call does nothing."""

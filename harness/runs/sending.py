@@ -1,0 +1,205 @@
+"""What would be sent of one latent by a prompt variant: the messages, without asking anybody."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from harness import registry
+from harness.clients.models import Models
+from harness.clients.observing import Observing
+from harness.clients.protocol import Client, Reply, Request
+from harness.errors import PromptError, StoreError, TaskError
+from harness.examples.draw import LatentExamples, draw
+from harness.explainers.base import Explainer
+from harness.questions.prompts import QUESTIONS, Variant, load_variant
+from harness.runs.progress import Progress
+from harness.runs.rehearsal import Book, rehearsing
+from harness.runs.running import close, open_store
+from harness.runs.stop import Stop
+from harness.runs.units import explain_seed, score_seed
+from harness.scorers.base import Scorer
+from harness.task import KindSettings, Task
+from harness.validation import validated
+from harness.values import Explanation, Failure
+
+__all__ = ["Sent", "find_variant", "sent"]
+
+# which scorer asks a question
+_SCORERS: Final = {
+    "detect": "detection", "fuzz": "fuzzing", "simulate": "simulation", "intruder": "intruder",
+    "generate": "generation", "surprisal": "surprisal",
+}  # fmt: skip
+# which explainer shows a variable of an explain template, and what else its table needs
+_BASELINE: Final = {"kind": "contexts", "model": "lexical/rules"}
+_EXPLAINERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "silent": ("contrastive", {}),
+    "promoted": ("logits", {}),
+    "tried": ("refine", {"explainer": _BASELINE, "scorer": {"kind": "detection", "model": "lexical/rules"}}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The requests that a variant makes of one latent, all to `model`.
+
+    `tokens` is the prompt's length of each, None where no tokenizer of the model is at hand. `explanation` is what a
+    judge was told.
+    """
+
+    variant: Variant
+    model: str
+    requests: tuple[Request, ...]
+    tokens: tuple[int | None, ...]
+    explanation: str | None = None
+
+
+def find_variant(name: str, question: str | None = None, base: Path | None = None) -> Variant:
+    """A variant by `question/name`, or by the path of a file whose folder is called after its question.
+
+    Raises:
+        PromptError: there is none, it is wrong, or nothing says of which question it is.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        asked = question or path.resolve().parent.name
+        if asked not in QUESTIONS:
+            raise PromptError(
+                f'{name}: its folder "{asked}" is no question; give --question, one of {", ".join(QUESTIONS)}'
+            )
+        return load_variant(asked, str(path.resolve()), base)
+    asked, slash, variant = name.partition("/")
+    if not slash:
+        raise PromptError(f"{name}: give a question with a variant, such as explain/cot, or the path of a .toml file")
+    return load_variant(asked, variant, base)
+
+
+async def sent(
+    task: Task, variant: Variant, latent: int, coder: str | None, progress: Progress, explanation: str | None = None
+) -> Sent:
+    """Draw a latent's examples as a run does, and note what the variant makes of them; no model is asked.
+
+    The variant is put in place of the prompt of the task's first explainer, or scorer, that asks the question; where
+    there is none, of one that does. Judges are told `explanation`, else what the lexical baseline finds.
+
+    Raises:
+        UserError: the task, the coder's name or the latent is wrong, the latent has too few examples, or the question
+            is asked of what a subject wrote.
+    """
+    from harness.clients.providers._sdk import keyless
+
+    if variant.question != "explain" and variant.question not in _SCORERS:
+        raise PromptError(f"{variant.path}: {variant.question} asks about what the subject wrote: use harness try")
+    noted: list[tuple[str, Request]] = []
+
+    def note(name: str, request: Request, _: Reply) -> None:
+        noted.append((name, request))
+
+    def wrap(client: Client) -> Client:
+        return Observing(rehearsing(client, None, Book(lambda _: None)), partial(note, client.name))
+
+    with keyless():
+        models = Models(task.model, wrap)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(close, models)
+            examples = await _examples(task, latent, coder, progress)
+            told = None
+            if variant.question == "explain":
+                settings = _settings(task, variant)
+                await _explain(task, settings, models, examples, stack)
+            else:
+                told = await _told(explanation, models, examples, task.base)
+                settings = _settings(task, variant)
+                scorer: Scorer = _made("scorers", settings, models, task.base)
+                if scorer.needs_subject:
+                    scorer.bind(_Silent())
+                scored = examples.scored[0]
+                noted.clear()
+                seed = score_seed(task.drawing_seed, examples.latent, scored.rung)
+                await scorer.score(told, scored, seed)
+            model = str(settings["model"])
+            mine = [request for name, request in noted if name == model and _of(request, variant)]
+            tokens = [models.count(model, request) for request in mine]
+    return Sent(variant, model, tuple(mine), tuple(tokens), None if told is None else told.text)
+
+
+async def _examples(task: Task, latent: int, coder: str | None, progress: Progress) -> LatentExamples:
+    name = coder or task.coder[0].name
+    if name not in {known.name for known in task.coder}:
+        raise TaskError(f"--coder {name}: no [[coder]] has that name")
+    store = await open_store(task, progress, Stop())
+    assert store is not None
+    reader = store.coder(name)
+    if latent >= reader.n_latents:
+        raise TaskError(f"--latent {latent}: coder {name} has latents 0 to {reader.n_latents - 1}")
+    found = draw(reader, latent, task.examples, task.drawing_seed, min_examples=task.latents.min_examples)
+    if isinstance(found, Failure):
+        raise StoreError(f"{name}/{latent}: {found.message}")
+    return found
+
+
+def _settings(task: Task, variant: Variant) -> dict[str, Any]:
+    """The table of whoever asks, with the variant as its prompt."""
+    tables: tuple[KindSettings, ...]
+    if variant.question == "explain":
+        shown = next((name for name in _EXPLAINERS if name in variant.uses), None)
+        kind, more = _EXPLAINERS[shown] if shown else ("contexts", {})
+        tables = task.explainer
+    else:
+        kind, more, tables = _SCORERS[variant.question], {}, task.scorer
+    own = next((dict(one.options) for one in tables if one.kind == kind), None)
+    asked = next(
+        (one.options["model"] for one in (*tables, *task.explainer) if "model" in one.options), "lexical/rules"
+    )
+    found = {**more, **(own if own is not None and not more else {"model": asked}), "kind": kind}
+    return found | {"prompt": str(variant.path.resolve())}
+
+
+def _made(group: str, settings: dict[str, Any], models: Models, base: Path) -> Any:
+    kind = registry.load(group, settings["kind"])
+    options = {key: value for key, value in settings.items() if key != "kind"}
+    return kind(validated(kind.Settings, options, settings["kind"]), models, base)
+
+
+async def _explain(
+    task: Task, settings: dict[str, Any], models: Models, examples: LatentExamples, stack: AsyncExitStack
+) -> None:
+    explainer: Explainer = _made("explainers", settings, models, task.base)
+    if explainer.needs_subject:
+        if task.subject is None:
+            raise TaskError(f'{task.source}: the kind "{settings["kind"]}" asks the subject, and the task has none')
+        from harness.subject.texts import SubjectTexts
+
+        subject = SubjectTexts(task.subject, task.coder, task.base)
+        stack.push_async_callback(subject.aclose)
+        explainer.bind(subject)
+    await explainer.explain(examples, explain_seed(task.drawing_seed, examples.latent))
+
+
+async def _told(given: str | None, models: Models, examples: LatentExamples, base: Path) -> Explanation:
+    if given is not None:
+        return Explanation(given)
+    found = await _made("explainers", _BASELINE, models, base).explain(examples, 0)
+    return found.explanation if isinstance(found.explanation, Explanation) else Explanation("(no explanation)")
+
+
+def _of(request: Request, variant: Variant) -> bool:
+    """Whether a request was made by the variant, and not by another part of whoever asks."""
+    question = request.question
+    if question is None or question.name != variant.question:
+        return False
+    return "tried" not in variant.uses or getattr(question, "tried", None) is not None
+
+
+class _Silent:
+    """In place of a subject: texts are not read."""
+
+    async def read(self, latent: Any, texts: Any) -> list[Any]:  # noqa: ARG002 - a TextReader's shape
+        import numpy as np
+
+        from harness.values import ReadText
+
+        return [ReadText((), np.zeros(0, np.float32)) for _ in texts]
