@@ -17,6 +17,7 @@ from harness.interop.writing import free_file, write_lines
 __all__ = ["Imported", "import_explanations", "read_explanations"]
 
 _ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+_SCORES = ("rows of Neuronpedia's scores", "scores as this project exports them")
 _KNOWN = (
     "known are Neuronpedia's exported explanations, upload batches and its API's features, delphi's run folders, "
     "SAEBench's autointerp results, OpenAI's scored simulations, and CSV or JSON lines with latent and explanation"
@@ -105,12 +106,15 @@ def _documents(source: Path) -> Iterator[Found]:
                         # of the right kind or not, it has to be JSON
                         decoded(data, object, where)
                     break
+            if part.read is None and part.what not in _SCORES:
+                # a file of something else, which may be long
+                break
             if part.what.startswith("lines of Neuronpedia's exported explanations"):
                 ids.append(neuronpedia_read.explanation(data, where))
-            elif part.what.startswith("rows of Neuronpedia's scores"):
+            elif part.what == _SCORES[0]:
                 of, score = neuronpedia_read.score(data, where)
                 scores.setdefault(of, []).append(score)
-            elif part.what.startswith("scores as this project"):
+            elif part.what == _SCORES[1]:
                 for key, score in written_lists.score(data, where):
                     scores.setdefault(key, []).append(score)
             elif part.read is not None:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["About", "AboutCoder", "Found", "Judged", "Score", "Told", "Window", "half_characters"]
+__all__ = [
+    "About",
+    "AboutCoder",
+    "Found",
+    "Judged",
+    "Score",
+    "Section",
+    "Told",
+    "Window",
+    "half_characters",
+    "sections",
+]
 
 _LONE = re.compile("[\ud800-\udfff]")
 
@@ -147,6 +158,24 @@ class About:
     versions: Mapping[str, str] = field(default_factory=dict)
     context: int = 0
     tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Windows of one quantile: their least and largest maximum, and their share among all windows."""
+
+    low: float
+    high: float
+    share: float
+
+
+def sections(windows: Sequence[Window]) -> dict[int, Section]:
+    """The windows' quantiles, under which dashboards show windows together."""
+    peaks: dict[int, list[float]] = {}
+    for window in windows:
+        if window.quantile is not None:
+            peaks.setdefault(window.quantile, []).append(window.maximum)
+    return {of: Section(min(some), max(some), len(some) / len(windows)) for of, some in peaks.items()}
 
 
 def half_characters(text: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.interop.findings import About, AboutCoder, Found, Score, Told, Window
+from harness.interop.findings import About, AboutCoder, Found, Score, Told, sections
 from harness.interop.neuronpedia_rows import (
     SCORE_TYPES,
     ActivationRow,
@@ -20,7 +20,7 @@ from harness.interop.neuronpedia_rows import (
     SourceSetRow,
     plain,
 )
-from harness.interop.neuronpedia_upload import upload_batches
+from harness.interop.neuronpedia_upload import read_batch, upload_batches
 from harness.interop.score_rows import row_of
 from harness.interop.writing import chunks, json_text, write_json, write_lines, write_lines_zipped
 from harness.values import digest
@@ -65,7 +65,10 @@ def write_bulk(about: About, latents: Iterable[Found], folder: Path, *, method: 
                     write_lines_zipped(place / table / file, rows)
         bodies, left = upload_batches(about, coder, some, method=method)
         for number, body in enumerate(bodies):
-            write_json(folder / "upload" / coder.source / f"batch-{number}.json", body)
+            path = folder / "upload" / coder.source / f"batch-{number}.json"
+            # what their server would refuse is not even written
+            read_batch(json_text(body).encode(), path.name)
+            write_json(path, body)
         notes += [f"{name}: {line}" for line in left]
     if types:
         notes.append(f"scores of {', '.join(sorted(types))} are left out: Neuronpedia has no such kind")
@@ -111,23 +114,18 @@ def _feature(about: About, coder: AboutCoder, found: Found) -> dict[str, Any]:
 
 
 def _activations(about: About, coder: AboutCoder, found: Found) -> Iterator[ActivationRow]:
+    of = sections(found.windows)
     for number, window in enumerate(found.windows):
         at = max(range(len(window.values)), key=window.values.__getitem__)
-        low, high = _section(window, found.windows)
-        yield ActivationRow(
+        section = None if window.quantile is None else of[window.quantile]
+        row = ActivationRow(
             _cuid("activation", about.run, coder.source, found.latent, number), about.model_id, coder.source,
             str(found.latent), _CREATOR, list(window.tokens), list(window.values), window.maximum,
-            min(window.values), at, about.dataset or None, binMin=low, binMax=high,
-            binContains=None if window.quantile is None else 0.1,
+            min(window.values), at, about.dataset or None,
         )  # fmt: skip
-
-
-def _section(window: Window, windows: Sequence[Window]) -> tuple[float | None, float | None]:
-    """The least and largest maximum of the windows of one quantile, under which they are shown together."""
-    if window.quantile is None:
-        return None, None
-    peaks = [other.maximum for other in windows if other.quantile == window.quantile]
-    return min(peaks), max(peaks)
+        if section is not None:
+            row.binMin, row.binMax, row.binContains = section.low, section.high, section.share
+        yield row
 
 
 def _explanation(about: About, coder: AboutCoder, found: Found, told: Told, method: str | None) -> ExplanationRow:

@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import msgspec
 
 from harness.errors import FormatError
 from harness.interop.documents import decoded
-from harness.interop.findings import About, AboutCoder, Found, Told, Window
+from harness.interop.findings import About, AboutCoder, Found, Section, Told, Window, sections
 from harness.interop.writing import chunks
 
 __all__ = [
@@ -132,12 +132,8 @@ def _feature(found: Found, method: str | None, left: Counter[str]) -> dict[str, 
     if not 0 <= found.latent <= _LARGEST:
         left[f"latents above {_LARGEST:,} are not in the upload batches"] += 1
         return None
-    # the least and largest maximum of each quantile
-    peaks: dict[int, list[float]] = {}
-    for window in found.windows:
-        if window.quantile is not None:
-            peaks.setdefault(window.quantile, []).append(window.maximum)
-    activations = [_activation(window, peaks) for window in found.windows if 0 < len(window.tokens) <= TOKENS]
+    of = sections(found.windows)
+    activations = [_activation(window, of) for window in found.windows if 0 < len(window.tokens) <= TOKENS]
     if not activations:
         left["latents without examples are not in the upload batches"] += 1
         return None
@@ -148,12 +144,12 @@ def _feature(found: Found, method: str | None, left: Counter[str]) -> dict[str, 
     return feature | ({"explanations": explanations} if explanations else {}) | {"activations": activations}
 
 
-def _activation(window: Window, peaks: dict[int, list[float]]) -> dict[str, Any]:
+def _activation(window: Window, of: Mapping[int, Section]) -> dict[str, Any]:
     row: dict[str, Any] = {"tokens": [_stored(token) for token in window.tokens], "values": list(window.values)}
     if window.quantile is None:
         return row
-    of = peaks[window.quantile]
-    return row | {"quantileMin": min(of), "quantileMax": max(of), "quantileFraction": 0.1}
+    section = of[window.quantile]
+    return row | {"quantileMin": section.low, "quantileMax": section.high, "quantileFraction": section.share}
 
 
 def _explanations(told: Iterable[Told], method: str | None, left: Counter[str]) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import msgspec
 
 from harness.errors import FormatError
 from harness.interop.documents import decoded
-from harness.interop.findings import About, Found, Window
+from harness.interop.findings import About, Found, Section, Window, sections
 from harness.interop.records import Record
 from harness.interop.writing import chunks, write_json
 
@@ -110,6 +110,7 @@ _UNKNOWN = (
 
 
 def _feature(about: About, found: Found) -> dict[str, Any]:
+    of = sections(found.windows)
     heights: list[float] = []
     middles: list[float] = []
     if found.histogram and found.maximum:
@@ -125,20 +126,17 @@ def _feature(about: About, found: Found) -> dict[str, Any]:
         "n_prompts_total": about.tokens // about.context if about.context else 0,
         "n_tokens_in_prompt": about.context,
         "dataset": about.dataset,
-        "activations": [_activation(window, found.windows) for window in found.windows],
+        "activations": [_activation(window, of) for window in found.windows],
     }
 
 
-def _activation(window: Window, windows: Sequence[Window]) -> dict[str, Any]:
-    bin_min, bin_max, contains = 0.0, 0.0, -1.0
-    if window.quantile is not None:
-        peaks = [other.maximum for other in windows if other.quantile == window.quantile]
-        bin_min, bin_max = min(peaks), max(peaks)
-        contains = sum(other.quantile == window.quantile for other in windows) / len(windows)
+def _activation(window: Window, of: Mapping[int, Section]) -> dict[str, Any]:
+    # the bin of what has no quantile
+    section = Section(0.0, 0.0, -1.0) if window.quantile is None else of[window.quantile]
     return {
-        "bin_min": bin_min,
-        "bin_max": bin_max,
-        "bin_contains": contains,
+        "bin_min": section.low,
+        "bin_max": section.high,
+        "bin_contains": section.share,
         "tokens": list(window.tokens),
         "values": list(window.values),
         "qualifying_token_index": max(range(len(window.values)), key=window.values.__getitem__),

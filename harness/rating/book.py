@@ -98,10 +98,14 @@ class Book:
 
     def know(self, items: Iterable[Item]) -> None:
         """Note what items are, so that what was said of them can be read without drawing them again."""
-        rows = [(i.id, i.kind, i.coder, i.latent, i.text, json.dumps(i.arms)) for i in items]
+        known = self.items()
+        rows = []
+        for item in items:
+            # another round may have had fewer arms, and an explainer may have joined with words that were there
+            arms = dict.fromkeys([*(known[item.id].arms if item.id in known else ()), *item.arms])
+            rows.append((item.id, item.kind, item.coder, item.latent, item.text, json.dumps(list(arms))))
         with self._lock:
             self._file.execute("BEGIN IMMEDIATE")
-            # an explainer may have joined with words that were there
             self._file.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?)", rows)
             self._file.execute("COMMIT")
 

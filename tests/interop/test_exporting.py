@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tomli_w
-from jsonschema import Draft202012Validator
 from scipy import stats
 
 from harness.analysis.load import Run, load
@@ -99,6 +98,8 @@ SCHEMAS = Path(__file__).parent / "schemas"
 
 
 def keeps(name: str, data: Any) -> None:
+    from jsonschema import Draft202012Validator  # here because the environment of other projects has none
+
     schema = json.loads((SCHEMAS / f"{name}.json").read_text())
     Draft202012Validator.check_schema(schema)
     Draft202012Validator(schema).validate(data)

@@ -103,7 +103,7 @@ def _theirs(found: Found, features: Any, explanations: Any, activations: Any) ->
     rows = []
     for window in found.windows:
         tokens = [token.replace("\x00", " ") for token in window.tokens]
-        bounds = {} if window.quantile is None else {"quantileMin": 2.5, "quantileMax": 2.5, "quantileFraction": 0.1}
+        bounds = {} if window.quantile is None else {"quantileMin": 2.5, "quantileMax": 2.5, "quantileFraction": 0.5}
         rows.append(
             activations.Activation(
                 modelId="made",

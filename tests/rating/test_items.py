@@ -98,6 +98,13 @@ def test_what_is_said_again_stays_in_its_place(book: Book, items: list[Item]) ->
     assert [(a.item, a.rating) for a in book.answers()] == [(items[0].id, 4), (items[1].id, 2)]
 
 
+def test_a_round_of_fewer_arms_takes_none_away(run: Run, book: Book) -> None:
+    every = items_of(run, Selection())
+    book.know(every)
+    book.know(items_of(run, Selection(explainers=("listed",), controls=False)))
+    assert {item.id: item.arms for item in book.items().values()} == {item.id: item.arms for item in every}
+
+
 def test_what_is_no_book_is_told(tmp_path: Path) -> None:
     (tmp_path / BOOK).write_text("this is no database, and long enough to be seen as none" * 20)
     with pytest.raises(RunError, match="is no book of ratings"):
