@@ -23,6 +23,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "intervention": "harness.explainers.intervention:InterventionExplainer",
         "logits": "harness.explainers.logits:Logits",
         "refine": "harness.explainers.refine:Refine",
+        "self": "harness.explainers.self_:SelfExplaining",
     },
     "scorers": {
         "detection": "harness.scorers.detection:Detection",

@@ -45,6 +45,7 @@ from harness.runs.progress import Silent
 from harness.runs.stop import Stop
 from harness.runs.units import Plan
 from harness.store import CoderReader
+from harness.subject.introspection import Asking, Introspection, Said
 from harness.task import Task
 from harness.values import Explanation, Failure, Latent, ReadText, Rise, TokenLogprob, Usage
 
@@ -168,6 +169,11 @@ class _Unread:
     async def projected(self, latent: Latent, top: int) -> Rise:  # noqa: ARG002 - as a subject's
         # tokens about as long as they are
         return Rise(None, ((" token", 1.0),) * top, ((" token", -1.0),) * top)
+
+    async def introspect(self, latent: Latent, asking: Asking, seed: int) -> Introspection:  # noqa: ARG002 - as a subject's
+        # no two alike: of equal explanations only one is scored
+        said = Said(asking.scales[0], 0.0, 0.0, f"{latent.coder} {latent.index} {_TYPICAL}")
+        return Introspection((said,), 0)
 
     async def read(self, latent: Latent, texts: Sequence[str]) -> list[ReadText]:  # noqa: ARG002 - a TextReader's shape
         return [ReadText((), np.zeros(0, np.float32)) for _ in texts]

@@ -16,7 +16,19 @@ from harness.store.format import Rows
 from harness.subject.hookpoints import Hookpoint
 from harness.subject.tracing import Traced, Write
 
-__all__ = ["Edit", "Generation", "Padded", "Steered", "Steering", "gumbel", "pad_left", "shallow"]
+__all__ = [
+    "Edit",
+    "Generation",
+    "Padded",
+    "Steered",
+    "Steering",
+    "choose",
+    "ends",
+    "gumbel",
+    "noise_of",
+    "pad_left",
+    "shallow",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +166,8 @@ class Steering:
 
         how = how or Generation()
         self.check_length(prompts, how.tokens)
-        noise = [_generator(how.seed, who) for who in identities or [str(row) for row in range(len(edits))]]
-        ends = _ends(self.traced.model)
+        noise = [noise_of(how.seed, who) for who in identities or [str(row) for row in range(len(edits))]]
+        stops = ends(self.traced.model)
         write = self.change(edits)
         cache = DynamicCache(config=self.traced.model.config)  # pyright: ignore[reportArgumentType] - a PreTrainedModel
         tokens, mask = prompts.tokens.to(self.device), prompts.mask.to(self.device)
@@ -165,9 +177,9 @@ class Steering:
         for _ in range(how.tokens):
             logits = self.traced.step(tokens, mask, cache, write=write).float()
             begun = logits if begun is None else begun
-            chosen = _choose(logits, how.temperature, noise)
+            chosen = choose(logits, how.temperature, noise)
             for row, token in enumerate(chosen.tolist()):
-                ended[row] = ended[row] or token in ends
+                ended[row] = ended[row] or token in stops
                 if not ended[row]:
                     made[row].append(token)
             after_token()
@@ -257,13 +269,13 @@ def shallow(cache: Any) -> Any:
     return copied
 
 
-def _generator(seed: int, identity: str) -> torch.Generator:
+def noise_of(seed: int, identity: str) -> torch.Generator:
     """A row's own source of noise, on the CPU, so that devices agree."""
     found = hashlib.sha256(f"{seed}\n{identity}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(found[:7], "big"))
 
 
-def _choose(logits: torch.Tensor, temperature: float, noise: Sequence[torch.Generator]) -> torch.Tensor:
+def choose(logits: torch.Tensor, temperature: float, noise: Sequence[torch.Generator]) -> torch.Tensor:
     """The next token of each row; logits that are no numbers count as impossible, so that nothing crashes."""
     logits = logits.nan_to_num(nan=-torch.inf, posinf=torch.finfo(logits.dtype).max)
     if temperature == 0:
@@ -272,7 +284,7 @@ def _choose(logits: torch.Tensor, temperature: float, noise: Sequence[torch.Gene
     return (logits / temperature + drawn).argmax(-1)
 
 
-def _ends(model: Any) -> frozenset[int]:
+def ends(model: Any) -> frozenset[int]:
     """The tokens that end a text."""
     found = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     if found is None:

@@ -17,6 +17,7 @@ from harness.store import Rows, Store, Vocabulary
 from harness.subject.coders.protocol import LatentCoder, TokenCoder
 from harness.subject.collect import GC_BATCHES
 from harness.subject.effect import Change, Effect
+from harness.subject.introspection import Asking, Introspection
 from harness.subject.plan import CollectionPlan
 from harness.subject.worker import Caller, worker
 from harness.task import CoderSettings, SubjectSettings
@@ -157,6 +158,21 @@ class SubjectTexts:
     def coders(self) -> tuple[str, ...]:
         """The names of its coders."""
         return tuple(coder.name for coder in self._plan.coders)
+
+    async def introspect(self, latent: Latent, asking: Asking, seed: int) -> Introspection:
+        """What the subject says of a latent's direction in the place of a word, at each scale.
+
+        Raises:
+            CoderError: the coder has no directions, no such latent, or directions that fit no block.
+            SubjectError: the prompt has no place for the direction, is too long, or the subject has too few blocks.
+        """
+
+        def work(loaded: Loaded, check: Callable[[], None]) -> Introspection:
+            from harness.subject.patching import introspect
+
+            return introspect(loaded, latent, asking, seed, check)
+
+        return await self.call(work)
 
     def steers(self, coder: str) -> bool:
         """Whether a coder's latents have directions to steer the subject with; nothing is loaded to tell."""

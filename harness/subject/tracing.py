@@ -137,6 +137,27 @@ class Traced:
         # a block that is traced runs elsewhere: it cannot return
         return logits  # noqa: RET504 - set inside the trace
 
+    @torch.no_grad()
+    def patched(
+        self, tokens: torch.Tensor, write: Write, read: Hookpoint, cache: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits after the last token, `[batch, vocabulary]`, and what `read` holds there, `[batch, d]`, with a change.
+
+        Args:
+            tokens: ids, int64 `[batch, seq]`, without padding.
+            write: the change.
+            read: a hookpoint that comes after it.
+            cache: takes the keys and values of what was read; None to keep none.
+        """
+        tokens = tokens.to(self._device)
+        more = {"use_cache": False} if cache is None else {"use_cache": True, "past_key_values": cache}
+        with self._envoy.trace(input_ids=tokens, logits_to_keep=1, **more):
+            self._change(write)
+            module = self._envoy.get(read.path)
+            held = nnsight.save(first(module.input if read.input else module.output)[:, -1])
+            logits = nnsight.save(self._envoy.output.logits[:, -1])
+        return logits, held
+
     def _change(self, write: Write) -> None:
         """Inside a trace: read, and write where the forward pass comes to it."""
         source = None

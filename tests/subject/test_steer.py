@@ -15,7 +15,7 @@ from harness.subject.coders.protocol import CoderInfo
 from harness.subject.coders.sparse import SparseCoder, SparseWeights
 from harness.subject.hookpoints import Hookpoint, first, put
 from harness.subject.models import find_model, load_model
-from harness.subject.steer import Edit, Generation, Steering, _generator, gumbel, pad_left
+from harness.subject.steer import Edit, Generation, Steering, gumbel, noise_of, pad_left
 from harness.subject.tracing import Traced
 
 LAYERS = {"llama": "model.layers", "gemma2": "model.layers", "gpt2": "transformer.h", "neox": "gpt_neox.layers"}
@@ -55,7 +55,7 @@ class RowNoise(LogitsProcessor):
     """Temperature-1 sampling by Hugging Face's greedy search, with the noise of steering."""
 
     def __init__(self, seed: int, rows: int) -> None:
-        self.draws = [_generator(seed, str(row)) for row in range(rows)]
+        self.draws = [noise_of(seed, str(row)) for row in range(rows)]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> Any:
         return scores.float() + torch.stack([gumbel(scores.shape[-1], draw) for draw in self.draws])
