@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from harness.analysis.load import Run
@@ -13,6 +14,13 @@ from harness.runs.directory import REPORT
 __all__ = ["ReportData", "gather", "render", "write", "write_report"]
 
 
-def write_report(run: Run, out: Path | None = None) -> Path:
-    """Write a run's report into a file, `report/index.html` in the run directory unless given; returns its path."""
-    return write(gather(run), out or run.path / REPORT)
+def write_report(run: Run, out: Path | None = None, latents: Collection[int] | None = None) -> Path:
+    """Write a run's report into a file and return its path, `report/index.html` in the run directory unless given.
+
+    With `latents` it has all examples of those, however many there are, and is `report/latents.html`.
+
+    Raises:
+        UserError: the run has no latent of an index.
+    """
+    name = REPORT if latents is None else REPORT.with_name("latents.html")
+    return write(gather(run, latents), out or run.path / name)

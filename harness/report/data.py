@@ -21,8 +21,10 @@ __all__ = [
     "Comparison",
     "Curve",
     "CurvePoint",
+    "Exchange",
     "ExplanationLine",
     "FailureCount",
+    "Grid",
     "Header",
     "JudgeLine",
     "LatentReport",
@@ -30,6 +32,7 @@ __all__ = [
     "Outcome",
     "PopulationLine",
     "Primary",
+    "Profile",
     "ReportData",
     "RoleLine",
     "ScoreLine",
@@ -353,13 +356,47 @@ class ScoredExample:
     marks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a latent does in all of the text: how often in each twentieth of its activations, and on which tokens.
+
+    `tokens` are the most common ones: the token, its firings and its largest activation; of `firings` in all.
+    """
+
+    histogram: tuple[int, ...]
+    tokens: tuple[tuple[str, int, float], ...]
+    firings: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What a model was sent on behalf of an arm, and what it answered; `scorer` is empty where it explained."""
+
+    arm: Arm
+    scorer: str
+    prompt: str
+    reply: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A small table of text in a section of the report; the first column names the rows."""
+
+    section: Literal["scorers", "costs"]
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LatentReport:
     """One latent with everything that was found out about it.
 
     `status` is not "ok" where the latent could not be asked about at all. `maximum` is its largest activation in the
     store, `firing_rate` the share of windows in which it fires; both are None where there is no store to read, the rate
-    also where the store's records were selected.
+    also where the store's records were selected. Of `exchanges` there is one for each explanation, and the first for
+    each score, of real arms.
     """
 
     latent: Latent
@@ -372,6 +409,8 @@ class LatentReport:
     firing_rate: float | None = None
     status: Status = "ok"
     traces: tuple[Trace, ...] = ()
+    profile: Profile | None = None
+    exchanges: tuple[Exchange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -391,3 +430,4 @@ class ReportData:
     latents: tuple[LatentReport, ...]
     populations: tuple[PopulationLine, ...] = ()
     ratings: Results | None = None
+    grids: tuple[Grid, ...] = ()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +17,10 @@ from harness.analysis.load import ScoreRow
 from harness.examples.draw import LatentExamples, draw
 from harness.examples.marks import mark
 from harness.report.data import (
+    Exchange,
     ExplanationLine,
     LatentReport,
+    Profile,
     ScoredExample,
     ScoreLine,
     ShownExample,
@@ -31,18 +34,22 @@ from harness.report.reading import Reading, arm_of
 from harness.runs.journal import Unit
 from harness.runs.units import ExplanationArm, constant, score_seed
 from harness.scorers.verdicts import FAILURES, Verdicts
+from harness.store import CoderReader
+from harness.store.summary import summarize_latent
 from harness.values import Explanation, Latent, ScoredSet, Status
 
-__all__ = ["latents"]
+__all__ = ["latents", "sent"]
 
 # what stands in place of a rung where a text was written, not drawn
 WRITTEN = "written"
 # resamplings for a latent's own interval: two digits are shown
 DRAWS = 1000
+# the most common tokens of a latent that are shown
+TOKENS = 12
 
 
-def latents(reading: Reading) -> Iterator[LatentReport]:
-    """The run's latents in their order."""
+def latents(reading: Reading, only: Collection[int] | None = None) -> Iterator[LatentReport]:
+    """The run's latents in their order, all or only those of some indices."""
     explained: defaultdict[Latent, list[ExplanationLine]] = defaultdict(list)
     traced: defaultdict[Latent, list[Trace]] = defaultdict(list)
     for arm, latent, unit in reading.explanations:
@@ -53,7 +60,7 @@ def latents(reading: Reading) -> Iterator[LatentReport]:
     for row in reading.rows:
         rows[Latent(row.arm.coder, row.latent)].append(row)
     for coder, indices in reading.run.latents.items():
-        for index in indices:
+        for index in (index for index in indices if only is None or index in only):
             latent = Latent(coder, index)
             made = _latent(reading, latent, explained[latent], rows[latent])
             yield replace(made, traces=tuple(traced[latent])) if traced[latent] else made
@@ -83,7 +90,43 @@ def _latent(reading: Reading, latent: Latent, explained: list[ExplanationLine], 
         (*(() if drawn is None else _examples(reading, latent, drawn, rows)), *_texts(rows)),
         rate,
         "too_few_examples" if few else "ok",
+        None if reader is None else _profile(reader, latent),
+        tuple(_exchanges(reading, latent, rows)),
     )
+
+
+def _profile(reader: CoderReader, latent: Latent) -> Profile:
+    found = summarize_latent(reader, latent.index, tokens=TOKENS, windows=0)
+    tokens = tuple((token.text, token.firings, token.maximum) for token in found.top_tokens)
+    return Profile(found.histogram, tokens, found.firings)
+
+
+def _exchanges(reading: Reading, latent: Latent, rows: list[ScoreRow]) -> Iterator[Exchange]:
+    """What was sent and answered: for the explanation of each real arm, and first for each score of it."""
+    asked = [(arm_of(arm), "", unit) for arm, index, unit in reading.explained[latent] if arm.control is None]
+    headline = [row for row in rows if row.arm.control is None and row.scoring.rung == reading.rung]
+    for arm, scorer, unit in (*asked, *((arm_of(row.arm), row.scoring.scorer, row.unit) for row in headline)):
+        stored = None if unit is None or not unit.replies else reading.run.journal.reply(unit.replies[0])
+        if stored is not None:
+            yield Exchange(arm, scorer, sent(stored.wire), stored.reply.text)
+
+
+def sent(wire: Mapping[str, Any]) -> str:
+    """What a model was sent, to read: its messages, or all of the request where it has none."""
+    body = wire.get("body", wire)
+    messages = body.get("messages") if isinstance(body, Mapping) else None
+    if not isinstance(messages, list):
+        return json.dumps(body, indent=1, ensure_ascii=False)
+    system = body.get("system")
+    turns = ([("system", system)] if system else []) + [(m.get("role"), m.get("content")) for m in messages]
+    return "\n\n".join(f"[{role}]\n{_words(content)}" for role, content in turns)
+
+
+def _words(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    return "\n".join(str(part.get("text", part)) if isinstance(part, Mapping) else str(part) for part in parts)
 
 
 def _draw(reading: Reading, latent: Latent) -> LatentExamples | None:

@@ -77,6 +77,7 @@ def render(data: ReportData) -> str:
                 *judge_lines(data.header.judges),
                 *data.header.notes,
             ],
+            grids={name: [g for g in data.grids if g.section == name] for name in ("scorers", "costs")},
             sheets=[(judge, judge.sheet) for judge in data.header.judges if judge.sheet is not None],
             listed=[_listed(data, latent) for latent in data.latents[:LISTED]],
         )

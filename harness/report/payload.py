@@ -6,7 +6,7 @@ import base64
 import gzip
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.report.data import (
@@ -49,9 +49,9 @@ def pack(text: str) -> str:
 
 def _chunks(data: ReportData) -> Iterator[list[str]]:
     members: list[str] = []
-    size = 0
+    size, names = 0, _figures(data)
     for latent in data.latents:
-        text = _json(_details(data, latent))
+        text = _json(_details(data, latent, names))
         if members and size + len(text) > CHUNK:
             yield members
             members, size = [], 0
@@ -68,8 +68,10 @@ def _index(data: ReportData, places: list[tuple[int, int]]) -> dict[str, Any]:
             {"name": visible(s.name), "metric": visible(metric_name(s.metric)), "chance": s.chance}
             for s in data.scorers
         ],
+        "primary": next((at for at, s in enumerate(data.scorers) if s.name == data.header.primary.scorer), 0),
         "status": STATUS_WORDS,
         "metrics": METRIC_NAMES,
+        "figures": [visible(name) for name in _figures(data)],
         "latents": [_row(data, latent, place) for latent, place in zip(data.latents, places, strict=True)],
     }
 
@@ -93,6 +95,7 @@ def _row(data: ReportData, latent: LatentReport, place: tuple[int, int]) -> dict
         "explanations": [_explanation(explanations.get(arm)) for arm in data.arms],
         "scores": [[_headline(scores.get((arm, s.name)), s.metric) for s in data.scorers] for arm in data.arms],
         "failures": _failures(latent),
+        "apart": _apart(latent, data),
         "at": place,
     }
 
@@ -112,8 +115,26 @@ def _headline(line: ScoreLine | None, metric: str) -> Any:
         return line.status
     if not math.isfinite(line.metrics.get(metric, math.nan)):
         return None
-    value = round(line.metrics[metric], 4)
-    return [value] if line.interval is None else [value, *(round(end, 4) for end in line.interval)]
+    value = _third(line.metrics[metric])
+    return [value] if line.interval is None else [value, *map(_third, line.interval)]
+
+
+def _apart(latent: LatentReport, data: ReportData) -> float | None:
+    """How far scorers are apart at most on a real arm, each from its chance to 1; None where none has two figures."""
+    rung, gaps = data.header.primary.rung, []
+    for arm in data.arms:
+        if arm.control is not None:
+            continue
+        found = [
+            (line.metrics[scorer.metric] - scorer.chance) / (1 - scorer.chance)
+            for scorer in data.scorers
+            for line in latent.scores
+            if (line.arm, line.scorer, line.rung) == (arm, scorer.name, rung)
+            and math.isfinite(line.metrics.get(scorer.metric, math.nan))
+        ]
+        if len(found) > 1:
+            gaps.append(max(found) - min(found))
+    return round(max(gaps), 3) if gaps else None
 
 
 def _failures(latent: LatentReport) -> int:
@@ -124,12 +145,27 @@ def _failures(latent: LatentReport) -> int:
     return explanations + scores + verdicts + (latent.status != "ok")
 
 
-def _details(data: ReportData, latent: LatentReport) -> dict[str, Any]:
+def _figures(data: ReportData) -> tuple[str, ...]:
+    """The names of all figures that any score has."""
+    return tuple(dict.fromkeys(name for latent in data.latents for line in latent.scores for name in line.metrics))
+
+
+def _details(data: ReportData, latent: LatentReport, names: Sequence[str]) -> dict[str, Any]:
     return {
-        "scores": [_score(data, line) for line in latent.scores],
+        "scores": [_score(data, line, names) for line in latent.scores],
         "shown": [_shown(example) for example in latent.shown],
         "scored": [_scored(data, example) for example in latent.scored],
         "traces": [_trace(data, trace) for trace in latent.traces],
+        "profile": _profile(latent),
+        "exchanges": [
+            [
+                data.arms.index(one.arm),
+                visible(one.scorer),
+                visible(one.prompt, breaks=True),
+                visible(one.reply, breaks=True),
+            ]
+            for one in latent.exchanges
+        ],
     }
 
 
@@ -149,14 +185,26 @@ def _trace(data: ReportData, trace: Trace) -> dict[str, Any]:
     return {"arm": data.arms.index(trace.arm), "steps": steps}
 
 
-def _score(data: ReportData, line: ScoreLine) -> dict[str, Any]:
+def _profile(latent: LatentReport) -> dict[str, Any] | None:
+    if (found := latent.profile) is None:
+        return None
+    tokens = [[visible(text), firings, _short(maximum)] for text, firings, maximum in found.tokens]
+    return {"histogram": list(found.histogram), "tokens": tokens, "firings": found.firings}
+
+
+def _third(value: float | None) -> float | None:
+    """A figure to three digits, one more than is shown: those beyond would be half of a large report's scores."""
+    return None if value is None or not math.isfinite(value) else round(value, 3)
+
+
+def _score(data: ReportData, line: ScoreLine, names: Sequence[str]) -> dict[str, Any]:
     return {
         "arm": data.arms.index(line.arm),
         "scorer": visible(line.scorer),
         "rung": visible(line.rung),
         "status": line.status,
         "message": visible(line.message),
-        "metrics": {visible(name): round(value, 4) for name, value in line.metrics.items() if math.isfinite(value)},
+        "metrics": [_third(line.metrics.get(name)) for name in names],
         "n": [line.n_pos, line.n_neg, line.failed],
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -65,6 +67,14 @@ class Reading:
     def explanations(self) -> list[tuple[ExplanationArm, int, Unit | None]]:
         """Arm, latent and unit of every explanation."""
         return list(self.run.explanation_units())
+
+    @cached_property
+    def explained(self) -> Mapping[Latent, list[tuple[ExplanationArm, int, Unit | None]]]:
+        """The explanations by latent."""
+        found: defaultdict[Latent, list[tuple[ExplanationArm, int, Unit | None]]] = defaultdict(list)
+        for line in self.explanations:
+            found[Latent(line[0].coder, line[1])].append(line)
+        return found
 
     @cached_property
     def rows(self) -> list[ScoreRow]:

@@ -14,7 +14,7 @@ import pytest
 
 from harness.analysis.load import load
 from harness.report import ReportData, gather, write
-from harness.report.data import Arm, Trace, TraceCall, TraceStep, VerdictLine
+from harness.report.data import Arm, Exchange, Grid, Profile, Trace, TraceCall, TraceStep, VerdictLine
 from harness.report.text import visible
 from harness.values import Latent
 
@@ -124,20 +124,61 @@ def test_sorting_works_from_the_keyboard(tab: Tab, report: Path) -> None:
     page = tab.open(report)
     page.get_by_role("button", name="Failures").focus()
     page.keyboard.press("Enter")
-    counts = [int(v) for v in column(page, 6)]
+    counts = [int(v) for v in column(page, 7)]
     assert counts == sorted(counts, reverse=True)
     page.keyboard.press("Enter")
-    assert [int(v) for v in column(page, 6)] == sorted(counts)
+    assert [int(v) for v in column(page, 7)] == sorted(counts)
 
 
 def test_filtering_by_failures(tab: Tab, report: Path) -> None:
     page = tab.open(report)
     page.select_option("#filter", "failures")
-    with_failures = column(page, 6)
+    with_failures = column(page, 7)
     page.select_option("#filter", "clean")
-    without = column(page, 6)
+    without = column(page, 7)
     assert all(int(v) > 0 for v in with_failures)
     assert without == ["0"] * (40 - len(with_failures))
+
+
+def test_filtering_and_sorting_by_how_far_scorers_are_apart(tab: Tab, report: Path, data: ReportData) -> None:
+    page = tab.open(report)
+    page.get_by_role("button", name="Apart").click()
+    told = [float(v) for v in column(page, 6) if v != "–"]
+    assert told == sorted(told, reverse=True)
+    first = next(x for x in data.latents if str(x.latent.index) == column(page, 1)[0])
+    figures = [line.metrics["balanced_accuracy"] for line in first.scores if line.arm == data.arms[0]]
+    # each from chance to 1
+    assert told[0] == pytest.approx(2 * (max(figures) - min(figures)), abs=0.006)
+    page.select_option("#filter", "apart")
+    assert [float(v) for v in column(page, 6)] == [v for v in told if v > 0.25]
+    page.select_option("#filter", "low")
+    assert all(float(v) <= 0.55 for v in column(page, 3))
+
+
+def test_profile_and_prompts_are_shown_and_nothing_in_them_acts(tab: Tab, tmp_path: Path, data: ReportData) -> None:
+    profile = Profile((5, 0, 2), ((ATTACK, 4, 2.5), (" the", 3, 1.0)), 7)
+    said = (Exchange(data.arms[0], "", ATTACK, "one\ntwo"), Exchange(data.arms[0], "fuzzing", "asked", ATTACK))
+    latent = replace(data.latents[2], profile=profile, exchanges=said)
+    grid = Grid("scorers", ATTACK, ("", ATTACK), ((ATTACK, ATTACK),), ATTACK)
+    path = write(replace(data, latents=(latent,), grids=(grid,)), tmp_path / "report.html")
+    page = tab.open(path)
+    assert page.locator("#scorers td").inner_text() == " ".join(visible(ATTACK, breaks=True).split())
+    page.locator("table.index tbody a").click()
+    page.wait_for_selector("#page .profile")
+    assert page.locator(".histogram span").count() == 3
+    assert page.locator(".histogram span").nth(0).get_attribute("title") == "from 0: 5 firings"
+    assert page.locator(".tokens code").nth(0).inner_text() == visible(ATTACK)
+    assert page.locator(".tokens li").nth(1).inner_text().endswith("43 %")
+    folded = page.locator("#page details:has(pre)")
+    assert [folded.nth(at).locator("summary").inner_text() for at in range(2)] == [
+        "lexical explaining",
+        "fuzzing judging lexical (the first request)",
+    ]
+    assert not folded.nth(0).locator("pre").nth(0).is_visible()
+    folded.nth(0).locator("summary").click()
+    assert folded.nth(0).locator("pre").nth(0).inner_text() == visible(ATTACK, breaks=True)
+    assert folded.nth(0).locator("pre").nth(1).inner_text() == "one\ntwo"
+    assert page.evaluate("window.owned") is None
 
 
 def test_the_arm_changes_explanations_and_scores(tab: Tab, report: Path, data: ReportData) -> None:

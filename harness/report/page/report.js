@@ -51,6 +51,7 @@ function columns() {
       key: `score-${s}`, title: scorer.name, hint: scorer.metric, of: (row) => valueOf(row.scores[state.arm][s]),
     })),
     { key: "rate", title: "Fires in", hint: "share of windows", of: (row) => row.rate },
+    ...(scorers.length > 1 ? [{ key: "apart", title: "Apart", hint: "how far scorers are apart at most, each from chance to 1", of: (row) => row.apart }] : []),
     { key: "failures", title: "Failures", of: (row) => row.failures },
   ];
 }
@@ -81,12 +82,20 @@ function scoreText(score, chance, interval = false) {
   return el("span", {}, node, " ", el("small", {}, `[${fixed(low)}, ${fixed(high)}]`));
 }
 
+function nearChance(row) {
+  const { scorers, primary } = state.index;
+  const value = valueOf(row.scores[state.arm][primary]);
+  return value !== null && value <= scorers[primary].chance + 0.05;
+}
+
 function selected() {
   const wanted = byId("search").value.trim().toLowerCase();
   const filter = byId("filter").value;
   const rows = state.index.latents.filter((row) => {
     if (filter === "failures" && !row.failures) return false;
     if (filter === "clean" && row.failures) return false;
+    if (filter === "apart" && !(row.apart > 0.25)) return false;
+    if (filter === "low" && !nearChance(row)) return false;
     if (!wanted) return true;
     if (identity(row).toLowerCase().includes(wanted)) return true;
     return row.explanations.some((line) => line && line[0] !== null && line[0].toLowerCase().includes(wanted));
@@ -142,6 +151,7 @@ function tableRow(row) {
       : el("span", { class: "fail" }, statusWords(row.status))),
     ...scorers.map((scorer, s) => el("td", { class: "number" }, scoreText(row.scores[state.arm][s], scorer.chance))),
     el("td", { class: "number" }, row.rate === null ? "–" : percent(row.rate)),
+    ...(scorers.length > 1 ? [el("td", { class: "number" }, row.apart === null ? "–" : fixed(row.apart))] : []),
     el("td", { class: "number" }, String(row.failures)));
 }
 
@@ -179,14 +189,14 @@ function armsTable(row) {
 }
 
 function scoresTable(details) {
-  const names = [...new Set(details.scores.flatMap((line) => Object.keys(line.metrics)))];
+  const names = state.index.figures.map((name, at) => [name, at]).filter(([, at]) => details.scores.some((line) => line.metrics[at] !== null));
   const number = (text) => el("td", { class: "number" }, text);
   const head = el("tr", {}, ...["Arm", "Scorer", "Rung"].map((title) => el("th", { scope: "col" }, title)),
-    ...[...names.map(metricWords), "activating", "silent", "failed"].map((title) => el("th", { scope: "col", class: "number" }, title)));
+    ...[...names.map(([name]) => metricWords(name)), "activating", "silent", "failed"].map((title) => el("th", { scope: "col", class: "number" }, title)));
   const rows = details.scores.map((line) => el("tr", {},
     el("th", { scope: "row" }, state.index.arms[line.arm].label), el("td", {}, line.scorer), el("td", {}, line.rung),
     ...(line.status === "ok"
-      ? names.map((name) => number(name in line.metrics ? fixed(line.metrics[name]) : "–"))
+      ? names.map(([, at]) => number(line.metrics[at] === null ? "–" : fixed(line.metrics[at])))
       : [el("td", { class: "fail", colspan: Math.max(names.length, 1), title: line.message }, statusWords(line.status))]),
     ...line.n.map((n) => number(String(n)))));
   return el("details", {}, el("summary", {}, "Every metric of every score"),
@@ -310,6 +320,34 @@ function scoredTable(details, row, cells, choice) {
   return el("table", { class: "examples" }, el("thead", {}, top, head), el("tbody", {}, tally, ...body));
 }
 
+function profile(details, row) {
+  const found = details.profile;
+  if (!found) return [];
+  const most = Math.max(...found.histogram, 1);
+  const bars = found.histogram.map((n, at) => {
+    const low = (row.maximum * at) / found.histogram.length;
+    const bar = el("span", { title: `from ${strength(low)}: ${n.toLocaleString("en")} firings` });
+    // the eye compares what is rare, too
+    bar.style.setProperty("--h", (n ? Math.max(0.03, Math.log1p(n) / Math.log1p(most)) : 0).toFixed(3));
+    return bar;
+  });
+  const tokens = found.tokens.map(([text, firings, maximum]) => el("li", { title: `at most ${strength(maximum)}` },
+    el("code", {}, text), " ", el("small", {}, percent(firings / found.firings))));
+  return [el("div", { class: "profile" },
+    el("figure", {}, el("figcaption", {}, `${found.firings.toLocaleString("en")} firings by activation, on a logarithmic scale`),
+      el("div", { class: "histogram" }, ...bars),
+      el("div", { class: "ends" }, el("span", {}, "0"), el("span", {}, strength(row.maximum)))),
+    el("div", {}, el("p", { class: "fine" }, "Most common tokens, with their share of firings"), el("ul", { class: "tokens" }, ...tokens)))];
+}
+
+function exchanges(details) {
+  if (!details.exchanges.length) return [];
+  const folded = details.exchanges.map(([arm, scorer, prompt, reply]) => el("details", {},
+    el("summary", {}, scorer ? `${scorer} judging ${state.index.arms[arm].label} (the first request)` : `${state.index.arms[arm].label} explaining`),
+    el("p", { class: "fine" }, "Sent"), el("pre", {}, prompt), el("p", { class: "fine" }, "Answered"), el("pre", {}, reply)));
+  return [el("h2", {}, "Prompts and raw replies"), ...folded];
+}
+
 function crumbs(row) {
   const at = state.rows.indexOf(row);
   const step = (other, text, rel) => (other ? el("a", { href: link(other), rel }, text) : null);
@@ -327,10 +365,10 @@ async function drawLatent(row) {
     row.rate === null ? "" : `; fires in ${percent(row.rate)} of windows`, "."];
   const problem = row.status === "ok" ? null : el("p", { class: "notice" }, `Not asked about: ${statusWords(row.status)}.`);
   page.replaceChildren(crumbs(row), el("h1", {}, `Latent ${row.latent}`), el("p", { class: "lede" }, ...facts),
-    ...(problem ? [problem] : []), armsTable(row), ...details.traces.map(traceOf),
+    ...(problem ? [problem] : []), armsTable(row), ...profile(details, row), ...details.traces.map(traceOf),
     ...(details.scores.length ? [scoresTable(details)] : []),
     ...(details.shown.length ? [el("h2", {}, "Shown to explainers"), legend(row), shownExamples(details, row)] : []),
-    ...(details.scored.length ? [el("h2", {}, "Scored examples"), ...scoredExamples(details, row)] : []));
+    ...(details.scored.length ? [el("h2", {}, "Scored examples"), ...scoredExamples(details, row)] : []), ...exchanges(details));
   page.dataset.latent = identity(row);
   document.title = `Latent ${row.latent} – ${document.querySelector("nav .home").textContent}`;
   page.focus({ preventScroll: true });
