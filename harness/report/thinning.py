@@ -22,7 +22,7 @@ def thinned(latent: LatentReport) -> LatentReport:
     """A latent with two scored examples of each fifth of its activations and the two judged worst, and none shown.
 
     The first of each fifth are taken, in their own random order. Where there are no quantiles, as of selected records,
-    the first activating ones stand for the fifths. Prompts and replies are left out, too, numbers have fewer digits,
+    the first activating ones stand for the fifths. Prompts, replies and traces are left out, numbers have fewer digits,
     and of its common tokens there are fewer.
     """
     fifths: dict[int, list[int]] = {}
@@ -37,7 +37,7 @@ def thinned(latent: LatentReport) -> LatentReport:
     kept.update(others[:WORST])
     scored = tuple(_rounded(latent.scored[at]) for at in sorted(kept))
     profile = latent.profile and replace(latent.profile, tokens=latent.profile.tokens[:_TOKENS])
-    return replace(latent, shown=(), scored=scored, exchanges=(), profile=profile)
+    return replace(latent, shown=(), scored=scored, exchanges=(), traces=(), profile=profile)
 
 
 def _rounded(example: ScoredExample) -> ScoredExample:
