@@ -90,8 +90,8 @@ def _latent(reading: Reading, latent: Latent, explained: list[ExplanationLine], 
         (*(() if drawn is None else _examples(reading, latent, drawn, rows)), *_texts(rows)),
         rate,
         "too_few_examples" if few else "ok",
-        None if reader is None else _profile(reader, latent),
-        tuple(_exchanges(reading, latent, rows)),
+        profile=None if reader is None else _profile(reader, latent),
+        exchanges=tuple(_exchanges(reading, latent, rows)),
     )
 
 
