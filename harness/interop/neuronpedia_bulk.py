@@ -80,7 +80,7 @@ def _write_source(about: About, coder: AboutCoder, place: Path) -> None:
     release = f"{about.run}-{_CREATOR}"
     said = f"Explanations of {coder.name} ({coder.hookpoint}) of {about.model}, written and scored by {_CREATOR}."
     model = ModelRow(
-        about.model_id, about.model, coder.layer + 1, coder.latents, _CREATOR, displayNameShort=about.model_id,
+        about.model_id, about.model, 0, 0, _CREATOR, displayNameShort=about.model_id,
         createdAt=created, updatedAt=created,
     )  # fmt: skip
     write_lines(place / "model.jsonl", [plain(model)])

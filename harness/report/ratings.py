@@ -29,9 +29,9 @@ def ratings(reading: Reading) -> Results | None:
 def raters_line(found: Results) -> str:
     """Who rated how much."""
     if not found.raters:
-        return "nobody has rated yet"
+        return "Nobody has rated yet"
     who = ", ".join(f"{name} {count(number)}" for name, number in found.raters.items())
-    return f"ratings by {who}" + (f"; {count(found.skipped)} skipped" if found.skipped else "")
+    return f"Ratings by {who}" + (f"; {count(found.skipped)} skipped" if found.skipped else "")
 
 
 def agreement_line(found: Agreement) -> str:
@@ -52,4 +52,4 @@ def borne_cell(told: tuple[float | None, tuple[float, float] | None, int, int]) 
 
 def latent_line(one: LatentRating) -> str:
     """One explanation's mean rating."""
-    return f"{figure(one.mean)} of {one.ratings}: {one.coder}/{one.latent}, {one.label}: {one.text}"
+    return f"{figure(one.mean)} ({count(one.ratings)} ratings) {one.coder}/{one.latent}, {one.label}: {one.text}"

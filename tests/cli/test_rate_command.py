@@ -25,7 +25,7 @@ def run(harness: Harness, write_task: Callable[..., Path]) -> str:
 
 def test_a_sheet_is_written_and_what_it_saved_is_taken_and_told(run: str, harness: Harness) -> None:
     said = harness("rate", run, "--results")
-    assert (said.code, said.out) == (0, "nobody has rated yet\n")
+    assert (said.code, said.out) == (0, "Nobody has rated yet\n")
     said = harness("rate", run, "--sheet", "sheet.html", "--contexts", "2")
     # two explanations of two latents, and each is the other's control
     assert (said.code, said.out) == (0, "sheet.html: 8 items\n"), said.err
@@ -42,13 +42,13 @@ def test_a_sheet_is_written_and_what_it_saved_is_taken_and_told(run: str, harnes
     assert said.out == "Ada: 8 answers\nBen: 8 answers\n"
     said = harness("rate", run, "--results")
     lines = said.out.splitlines()
-    assert lines[0] == "ratings by Ada 8, Ben 8"
+    assert lines[0] == "Ratings by Ada 8, Ben 8"
     assert lines[1].startswith("Krippendorff's alpha (ordinal) 0.")
     assert lines[1].endswith("over 8 items that two or more of 2 rated")
     assert any(line.startswith("│ a ") and "3.50" in line for line in lines)
     assert any(line.startswith("│ a (shuffled)") and "1.00" in line for line in lines)
     assert any("detection, balanced accuracy" in line and "few" in line for line in lines)
-    assert lines[-4].startswith("3.50 of 4: words/3, a: ")
+    assert lines[-4].startswith("3.50 (4 ratings) words/3, a: ")
 
 
 def test_what_people_wrote_enters_a_run_as_the_arm_human(

@@ -41,4 +41,4 @@ def test_the_sheet_has_as_many_items_as_the_page_says(tmp_path: Path, monkeypatc
     assert result.output == printed
     assert blocks[0][1].startswith(printed.split(": ")[1].rstrip() + " at http://127.0.0.1:8642/")
     result = CliRunner().invoke(app, ["rate", "runs/demo", "--results"])
-    assert result.output == "nobody has rated yet\n"
+    assert result.output == "Nobody has rated yet\n"

@@ -375,3 +375,19 @@ def test_windows_of_another_draw_are_those_that_were_asked_about(
                 assert all((judged.window.maximum > 0) == judged.truth for judged in score.judged)
                 assert all(judged.marks for judged in score.judged)
     run.close()
+
+
+@pytest.mark.slow
+def test_populations_of_random_latents_are_in_no_other_projects_files(random_run: Path, tmp_path: Path) -> None:
+    run = load(random_run / "full")
+    chosen = {f"sae/{latent}" for latent in run.latents["sae"]}
+    assert set(run.latents) > {"sae"}
+    for name in FORMATS:
+        options = Options(explainer="a") if name == "saebench" else Options()
+        export(run, tmp_path / name, name, options)
+        assert check(tmp_path / name).problems == []
+    samples = {s["id"] for path in (tmp_path / "inspect").iterdir() for s in json.loads(path.read_text())["samples"]}
+    assert samples == chosen
+    rows = pq.read_table(tmp_path / "parquet" / "explanations.parquet").to_pandas()
+    assert set(rows["coder"]) == set(run.latents)
+    run.close()

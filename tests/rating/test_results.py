@@ -175,7 +175,7 @@ def rated(run: Run, book: Book) -> Book:
 def test_the_report_shows_them(run: Run, rated: Book, tmp_path: Path) -> None:
     page = write(gather(run), tmp_path / "index.html").read_text(encoding="utf-8").split("<script")[0]
     section = page[page.index('<section id="ratings">') : page.index('<section id="latents"')]
-    assert "ratings by Ada 79, Ben &lt;b&gt; 80; 1 skipped" in section
+    assert "Ratings by Ada 79, Ben &lt;b&gt; 80; 1 skipped" in section
     assert "Krippendorff's alpha (ordinal) 0." in section.replace("&#39;", "'")
     assert section.count("shuffled") >= 2
     assert "detection" in section
