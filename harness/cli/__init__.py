@@ -20,6 +20,7 @@ from harness.cli.prompts import prompts
 from harness.cli.rate import rate
 from harness.cli.report import report
 from harness.cli.run import run
+from harness.cli.sentence import sentence
 from harness.cli.steer import steer
 from harness.cli.store import store
 from harness.cli.train_sae import train_sae
@@ -59,6 +60,7 @@ app.command("upload")(upload)
 app.command("store")(store)
 app.command("train-sae")(train_sae)
 app.command("steer")(steer)
+app.command("sentence")(sentence)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from harness.report.spending import failed_attempts, total_dollars
 from harness.runs.units import NO_EXPLANATION
 from harness.task import POPULATIONS
 
-__all__ = ["render", "write"]
+__all__ = ["page_parts", "render", "still_policy", "write"]
 
 _FILES = Path(__file__).parent / "page"
 # latents listed for readers without a script; more would only make the file large
@@ -82,6 +82,16 @@ def render(data: ReportData) -> str:
             listed=[_listed(data, latent) for latent in data.latents[:LISTED]],
         )
     )
+
+
+def page_parts() -> tuple[Environment, str]:
+    """The templates' environment and the pages' style, for pages without a script."""
+    return _environment(), _read("report.css")
+
+
+def still_policy(style: str) -> Markup:
+    """A content security policy for a page without a script: nothing runs and nothing is fetched."""
+    return Markup(f"default-src 'none'; style-src '{_sha(style)}'; base-uri 'none'; form-action 'none'")
 
 
 def write(data: ReportData, path: Path) -> Path:

@@ -247,8 +247,9 @@ def _verdict(verdict: VerdictLine | None) -> Any:
     return [int(verdict.label), round(float(verdict.probability), 3)]
 
 
-def _pieces(pieces: tuple[str, ...]) -> list[str]:
-    return [visible(piece) for piece in pieces]
+def _pieces(pieces: tuple[str, ...]) -> str:
+    """Token strings, one a line: in what is visible there is no line break, and so it packs best."""
+    return "\n".join(visible(piece) for piece in pieces)
 
 
 def _sparse(example: ShownExample | ScoredExample) -> list[float]:

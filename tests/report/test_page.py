@@ -132,7 +132,7 @@ def test_hostile_text_is_shown_and_not_dropped(make_report: Callable[..., Report
     page = render(report)
     index, details = unpacked(page)
     assert index["latents"][0]["explanations"][0][0] == visible(report.latents[0].explanations[0].text, breaks=True)
-    assert details[0]["shown"][0]["p"] == [visible(piece) for piece in report.latents[0].shown[0].pieces]
+    assert details[0]["shown"][0]["p"].split("\n") == [visible(piece) for piece in report.latents[0].shown[0].pieces]
     title = re.search("<title>(.*)</title>", page)
     assert title is not None
     assert title.group(1).startswith("&lt;/script&gt;&lt;!--&lt;script&gt;boom()")
@@ -185,7 +185,7 @@ def test_activations_come_back_as_they_were(data: ReportData, page: str) -> None
     _, details = unpacked(page)
     for latent, detail in zip(data.latents, details, strict=True):
         for example, seen in zip(latent.scored, detail["scored"], strict=True):
-            restored = np.zeros(len(seen["p"]))
+            restored = np.zeros(len(seen["p"].split("\n")))
             restored[[int(p) for p in seen["a"][::2]]] = seen["a"][1::2]
             np.testing.assert_allclose(restored, example.activations, rtol=1e-3)
 

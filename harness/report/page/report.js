@@ -161,7 +161,7 @@ function tokens(example, top, marks = []) {
   const fired = new Map();
   for (let i = 0; i < example.a.length; i += 2) fired.set(example.a[i], example.a[i + 1]);
   const marked = new Set(marks);
-  const spans = example.p.map((piece, position) => {
+  const spans = example.p.split("\n").map((piece, position) => {
     const value = fired.get(position) || 0;
     // a character split over several tokens stands at the last of them; an earlier one that fires still shows
     const shown = piece === "" && value > 0 ? "▫" : piece;
