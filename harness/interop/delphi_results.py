@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from harness.errors import FormatError, UserError
@@ -106,19 +106,21 @@ def scores_of(data: bytes, where: str, folder: str) -> Score:
     return Score(folder, _KINDS.get(folder, folder), figure, figures, judged=judged)
 
 
-def write_folder(about: About, latents: Sequence[Found], folder: Path, *, explainer: str | None = None) -> list[str]:
+def write_folder(about: About, latents: Iterable[Found], folder: Path, *, explainer: str | None = None) -> list[str]:
     """Write `run_config.json`, `explanations/` and `scores/`; what was left out is told in sentences.
 
     A run of several explainers gives a folder for each, of its name; with `explainer` only that one's, without one.
     """
-    names = list(dict.fromkeys(t.explainer for found in latents for t in found.told if t.control is None))
+    names = about.explainers
     if explainer is not None and explainer not in names:
         raise UserError(f"--explainer {explainer}: the run has no such explainer; it has: {', '.join(names)}")
     left: dict[str, None] = {}
-    for name in names if explainer is None else [explainer]:
-        place = folder / name if explainer is None and len(names) > 1 else folder
+    chosen = names if explainer is None else (explainer,)
+    places = {name: folder / name if len(chosen) > 1 else folder for name in chosen}
+    for place in places.values():
         write_json(place / "run_config.json", {"model": about.model, "name": about.run, "seed": about.task["seed"]})
-        for found in latents:
+    for found in latents:
+        for name, place in places.items():
             _write_latent(about, found, name, place, left)
     return [f"scores of {', '.join(left)} are left out: delphi has no rows of such"] if left else []
 
@@ -138,9 +140,9 @@ def _write_latent(about: About, found: Found, explainer: str, place: Path, left:
             if folder is None or not score.judged:
                 left[score.scorer] = None
                 continue
-            # several scorers of a kind, and rungs, each have a folder
-            alone = sum(s.kind == score.kind for s in told.scores) == 1
-            own = folder if alone else f"{score.scorer}-{score.rung}"
+            # other rungs, and other scorers of a kind, have folders of their own
+            first = next(s for s in told.scores if s.kind == score.kind and s.rung in (about.rung, score.rung))
+            own = folder if score is first and score.rung == about.rung else f"{score.scorer}-{score.rung}"
             write_json(place / "scores" / own / name, [row_of(judged) for judged in score.judged])
 
 

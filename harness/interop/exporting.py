@@ -73,7 +73,7 @@ def export(run: Run, out: Path, format_: str, options: Options = Options()) -> t
     if format_ == "jsonl":
         return jsonl.export(run, out), []
     source = RunFindings(run, model_id=options.model_id, sources=options.sources)
-    about, latents = source.about, list(source.latents())
+    about, latents = source.about, source.latents()
     with fresh(out) as folder:
         match format_:
             case "neuronpedia":

@@ -145,7 +145,8 @@ class About:
     """What all findings have in common: the run, the subject model, its text, and who explained and judged.
 
     `model` is the subject's own name and `model_id` the name that Neuronpedia may know it by. `task` is the task as it
-    was frozen; `created` the time of writing, ISO 8601 in UTC.
+    was frozen; `created` the time of writing, ISO 8601 in UTC. `explainers` are the names of real arms, `scorers` kinds
+    by name, and `rung` is that of the headline figures.
     """
 
     run: str
@@ -158,6 +159,9 @@ class About:
     versions: Mapping[str, str] = field(default_factory=dict)
     context: int = 0
     tokens: int = 0
+    explainers: tuple[str, ...] = ()
+    scorers: Mapping[str, str] = field(default_factory=dict)
+    rung: str = "random"
 
 
 @dataclass(frozen=True, slots=True)

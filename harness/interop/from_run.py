@@ -72,6 +72,9 @@ class RunFindings:
             versions=run.record["versions"],
             context=frame.context,
             tokens=self._store.n_tokens,
+            explainers=tuple(self._models),
+            scorers=self._kinds,
+            rung=run.rung,
         )
 
     def latents(self, coder: str | None = None) -> Iterator[Found]:

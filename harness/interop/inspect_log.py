@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,33 +74,41 @@ def check(data: bytes, where: str) -> None:
         seen.add((sample.id, sample.epoch))
 
 
-def write_logs(about: About, latents: Sequence[Found], folder: Path) -> list[str]:
+def write_logs(about: About, latents: Iterable[Found], folder: Path) -> list[str]:
     """Write a `.json` log for each explainer and control.
 
     The input of a sample shows the latent's strongest windows, its output is the explanation. Scores have a scorer's
     figures as their value; the metrics of an evaluation are the mean of the main figure and its standard error over
     latents. What failed is an error of its sample, or has no score.
     """
-    arms = dict.fromkeys((told.explainer, told.control) for found in latents for told in found.told)
-    for explainer, control in arms:
-        label = arm_label(None if control == explainer else explainer, control)
-        samples = [
-            (found, told)
-            for found in latents
-            for told in found.told
-            if (told.explainer, told.control) == (explainer, control)
-        ]
-        name = re.sub(r"[^A-Za-z0-9]+", "-", f"{about.run}-{label}").strip("-")
+    arms: dict[tuple[str, str | None], _Arm] = {}
+    for found in latents:
+        for told in found.told:
+            arm = arms.setdefault((told.explainer, told.control), _Arm(told))
+            arm.samples.append(_sample(about, found, told))
+            for score in told.scores:
+                arm.scores.setdefault(_score_name(score), []).append(replace(score, judged=()))
+    for arm in arms.values():
+        name = re.sub(r"[^A-Za-z0-9]+", "-", f"{about.run}-{arm.label}").strip("-")
         stamp = re.sub(r"[:+]", "-", about.created)
-        path = folder / f"{stamp}_{name}_{_id(about, label, 'task')}.json"
-        write_json(path, _log(about, label, samples))
+        path = folder / f"{stamp}_{name}_{_id(about, arm.label, 'task')}.json"
+        write_json(path, _log(about, arm))
     return []
 
 
-def _log(about: About, label: str, samples: Sequence[tuple[Found, Told]]) -> dict[str, Any]:
-    first = samples[0][1]
-    ids = [_sample_id(found) for found, _ in samples]
-    rows = [_sample(about, found, told) for found, told in samples]
+class _Arm:
+    """What goes into an arm's log."""
+
+    def __init__(self, first: Told) -> None:
+        self.first = first
+        self.label = arm_label(None if first.control == first.explainer else first.explainer, first.control)
+        self.samples: list[dict[str, Any]] = []
+        self.scores: dict[str, list[Score]] = {}
+
+
+def _log(about: About, arm: _Arm) -> dict[str, Any]:
+    first, label, rows = arm.first, arm.label, arm.samples
+    ids = [row["id"] for row in rows]
     failed = sum("error" in row for row in rows)
     return {
         "version": 2,
@@ -124,7 +133,7 @@ def _log(about: About, label: str, samples: Sequence[tuple[Found, Told]]) -> dic
         "results": {
             "total_samples": len(rows),
             "completed_samples": len(rows) - failed,
-            "scores": [_result(name, some) for name, some in _by_scorer(samples).items()],
+            "scores": [_result(name, some) for name, some in arm.scores.items()],
         },
         "stats": {"started_at": about.created, "completed_at": about.created, "model_usage": {}},
         "samples": rows,
@@ -175,14 +184,6 @@ def _score(told: Told, score: Score) -> dict[str, Any]:
         "explanation": said + (f", {failed} without a verdict" if failed else ""),
         "metadata": {"figure": score.figure, "kind": score.kind, "model": score.model, "rung": score.rung},
     }
-
-
-def _by_scorer(samples: Sequence[tuple[Found, Told]]) -> dict[str, list[Score]]:
-    found: dict[str, list[Score]] = {}
-    for _, told in samples:
-        for score in told.scores:
-            found.setdefault(_score_name(score), []).append(score)
-    return found
 
 
 def _result(name: str, scores: Sequence[Score]) -> dict[str, Any]:

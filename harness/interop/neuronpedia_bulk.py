@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from harness.interop.neuronpedia_rows import (
     SourceSetRow,
     plain,
 )
-from harness.interop.neuronpedia_upload import read_batch, upload_batches
+from harness.interop.neuronpedia_upload import Uploads
 from harness.interop.score_rows import row_of
-from harness.interop.writing import chunks, json_text, write_json, write_lines, write_lines_zipped
+from harness.interop.writing import chunks, json_text, write_lines, write_lines_zipped
 from harness.values import digest
 
 __all__ = ["BATCH", "write_bulk"]
@@ -42,37 +43,35 @@ def write_bulk(about: About, latents: Iterable[Found], folder: Path, *, method: 
         method: the explanations' type, which Neuronpedia has to know; left open unless given.
     """
     notes: list[str] = []
-    types: set[str] = set()
-    by_coder: dict[str, list[Found]] = {}
-    for found in latents:
-        by_coder.setdefault(found.coder, []).append(found)
-    for name, some in by_coder.items():
+    types: dict[str, None] = {}
+    for name, some in groupby(latents, key=lambda found: found.coder):
         coder = about.coders[name]
         place = folder / "v1" / about.model_id / coder.source
         _write_source(about, coder, place)
+        uploads = Uploads(about, coder, folder / "upload" / coder.source, method)
         for number, batch in enumerate(chunks(some, BATCH)):
-            file = f"batch-{number}.jsonl.gz"
-            told = [(found, one) for found in batch for one in found.told if one.control is None and one.text]
-            tables: dict[str, list[dict[str, Any]]] = {
-                "features": [_feature(about, coder, found) for found in batch],
-                "activations": [plain(row) for found in batch for row in _activations(about, coder, found)],
-                "explanations": [plain(_explanation(about, coder, found, one, method)) for found, one in told],
-                "scores": [plain(row) for found, one in told for row in _scores(about, coder, found, one, types)],
-            }
-            for table, rows in tables.items():
+            for table, rows in _tables(about, coder, batch, method, types).items():
                 # the columns are taken from a file's first line, which an empty one has not
                 if rows:
-                    write_lines_zipped(place / table / file, rows)
-        bodies, left = upload_batches(about, coder, some, method=method)
-        for number, body in enumerate(bodies):
-            path = folder / "upload" / coder.source / f"batch-{number}.json"
-            # what their server would refuse is not even written
-            read_batch(json_text(body).encode(), path.name)
-            write_json(path, body)
-        notes += [f"{name}: {line}" for line in left]
+                    write_lines_zipped(place / table / f"batch-{number}.jsonl.gz", rows)
+            uploads.write(batch)
+        notes += [f"{name}: {line}" for line in uploads.left()]
     if types:
-        notes.append(f"scores of {', '.join(sorted(types))} are left out: Neuronpedia has no such kind")
+        notes.append(f"scores of {', '.join(types)} are left out: Neuronpedia has no such kind, or another rung")
     return notes
+
+
+def _tables(
+    about: About, coder: AboutCoder, batch: Sequence[Found], method: str | None, types: dict[str, None]
+) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a batch by table."""
+    told = [(found, one) for found in batch for one in found.told if one.control is None and one.text]
+    return {
+        "features": [_feature(about, coder, found) for found in batch],
+        "activations": [plain(row) for found in batch for row in _activations(about, coder, found)],
+        "explanations": [plain(_explanation(about, coder, found, one, method)) for found, one in told],
+        "scores": [plain(row) for found, one in told for row in _scores(about, coder, found, one, types)],
+    }
 
 
 def _write_source(about: About, coder: AboutCoder, place: Path) -> None:
@@ -135,12 +134,14 @@ def _explanation(about: About, coder: AboutCoder, found: Found, told: Told, meth
     )  # fmt: skip
 
 
-def _scores(about: About, coder: AboutCoder, found: Found, told: Told, types: set[str]) -> Iterator[ScoreTableRow]:
+def _scores(
+    about: About, coder: AboutCoder, found: Found, told: Told, types: dict[str, None]
+) -> Iterator[ScoreTableRow]:
     of = _explanation_id(about, coder, found, told)
     for score in told.scores:
         kind = SCORE_TYPES.get(score.kind)
-        if kind is None:
-            types.add(score.scorer)
+        if kind is None or score.rung != about.rung:
+            types[score.scorer if kind is None else f"{score.scorer} on {score.rung}"] = None
         elif score.value is not None and math.isfinite(score.value):
             yield ScoreTableRow(
                 _cuid(of, score.scorer, score.rung), score.value, of, kind, score.model, _details(score),

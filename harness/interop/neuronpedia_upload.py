@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from harness.errors import FormatError
 from harness.interop.documents import decoded
 from harness.interop.findings import About, AboutCoder, Found, Section, Told, Window, sections
-from harness.interop.writing import chunks
+from harness.interop.writing import chunks, json_text, write_json
 
 __all__ = [
     "EXPLANATION",
@@ -24,8 +25,8 @@ __all__ = [
     "UploadExplanation",
     "UploadFeature",
     "UploadLogit",
+    "Uploads",
     "read_batch",
-    "upload_batches",
 ]
 
 # features of a body, characters of an explanation (as JavaScript counts them), tokens of an activation
@@ -112,20 +113,31 @@ def read_batch(data: bytes, where: str) -> UploadBatch:
     return batch
 
 
-def upload_batches(
-    about: About, coder: AboutCoder, latents: Iterable[Found], *, method: str | None = None
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Bodies of a coder's latents, and sentences on what is left out: what would break a limit.
+class Uploads:
+    """Writes a coder's latents as bodies into a folder, `batch-n.json`, each checked before it is written.
 
-    Text has no NUL, which their database refuses, but a blank.
+    What would break a limit is left out and counted. Text has no NUL, which their database refuses, but a blank.
     """
-    left: Counter[str] = Counter()
-    features = [feature for found in latents if (feature := _feature(found, method, left)) is not None]
-    bodies = [
-        {"modelId": about.model_id.lower(), "source": coder.source, "features": list(some)}
-        for some in chunks(features, FEATURES)
-    ]
-    return bodies, [f"{count} {what}" for what, count in left.items()]
+
+    def __init__(self, about: About, coder: AboutCoder, folder: Path, method: str | None = None) -> None:
+        self._head = {"modelId": about.model_id.lower(), "source": coder.source}
+        self._folder, self._method = folder, method
+        self._number = 0
+        self._left: Counter[str] = Counter()
+
+    def write(self, latents: Iterable[Found]) -> None:
+        """Write some latents, as many bodies as they need."""
+        features = (_feature(found, self._method, self._left) for found in latents)
+        for some in chunks((feature for feature in features if feature is not None), FEATURES):
+            body = {**self._head, "features": some}
+            path = self._folder / f"batch-{self._number}.json"
+            read_batch(json_text(body).encode(), path.name)
+            write_json(path, body)
+            self._number += 1
+
+    def left(self) -> list[str]:
+        """What was left out, in sentences."""
+        return [f"{count} {what}" for what, count in self._left.items()]
 
 
 def _feature(found: Found, method: str | None, left: Counter[str]) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,7 @@ def _scores(scored: _ScoredSimulation, where: str) -> tuple[Score, ...]:
     return (Score("simulation", "simulation", "ev_correlation_score", figures, judged=tuple(judged)),)
 
 
-def write_records(about: About, latents: Sequence[Found], folder: Path) -> list[str]:
+def write_records(about: About, latents: Iterable[Found], folder: Path) -> list[str]:
     """Write `collated-activations/` and `explanations/`, a folder for each layer; what was left out is told.
 
     Two coders of one layer get a folder of records each. A simulation is written in the latent's own activations, its
@@ -167,7 +167,7 @@ def write_records(about: About, latents: Sequence[Found], folder: Path) -> list[
             results = {
                 "dataclass_name": "NeuronSimulationResults",
                 "neuron_id": neuron,
-                "scored_explanations": [_explanation(one, found, left) for one in told],
+                "scored_explanations": [_explanation(about, one, found, left) for one in told],
             }
             write_json(path, results)
             with path.open("a", encoding="ascii") as file:
@@ -207,7 +207,7 @@ def _row(window: Window) -> dict[str, Any]:
     }
 
 
-def _explanation(told: Told, found: Found, left: dict[str, None]) -> dict[str, Any]:
+def _explanation(about: About, told: Told, found: Found, left: dict[str, None]) -> dict[str, Any]:
     scored: dict[str, Any] = {
         "dataclass_name": "ScoredSimulation",
         "scored_sequence_simulations": [],
@@ -217,7 +217,8 @@ def _explanation(told: Told, found: Found, left: dict[str, None]) -> dict[str, A
     }
     for score in told.scores:
         strong = [judged for judged in score.judged if judged.strengths]
-        if score.kind != "simulation" or not strong or scored["scored_sequence_simulations"]:
+        other = score.kind != "simulation" or score.rung != about.rung
+        if other or not strong or scored["scored_sequence_simulations"]:
             left[score.scorer] = None
             continue
         scale = (found.maximum or 0.0) / _STRONGEST

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis.load import Run
 from harness.interop.findings import About, Found, Window, half_characters
+from harness.interop.writing import chunks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,11 +19,13 @@ __all__ = ["EXAMPLES", "write_dataset", "write_parquet"]
 
 # columns of verdicts that are text also where all are missing
 _WORDS = ("coder", "explainer", "control", "scorer", "rung", "failure")
+# latents whose windows are written at once
+_TOGETHER = 256
 # columns of the table of windows
 EXAMPLES = ("coder", "latent", "tokens", "activations", "activating", "quantile")
 
 
-def write_parquet(run: Run, latents: Sequence[Found], folder: Path) -> list[str]:
+def write_parquet(run: Run, latents: Iterable[Found], folder: Path) -> list[str]:
     """Write `explanations.parquet`, `scores.parquet`, `verdicts.parquet` and `examples.parquet` into a folder.
 
     Rows are those of `Run.explanations`, `Run.scores` and `Run.verdicts`, and windows with their activations. Figures
@@ -29,34 +33,55 @@ def write_parquet(run: Run, latents: Sequence[Found], folder: Path) -> list[str]
     """
     import pyarrow.parquet as pq
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, table in _tables(run, latents):
+    for name, table in _tables(run):
         pq.write_table(table, folder / f"{name}.parquet")
+    _write_windows(latents, folder / "examples.parquet")
     return []
 
 
-def write_dataset(run: Run, about: About, latents: Sequence[Found], folder: Path) -> list[str]:
+def write_dataset(run: Run, about: About, latents: Iterable[Found], folder: Path) -> list[str]:
     """Write a folder that `datasets.load_dataset` reads: a card, and a configuration for each table that has rows."""
     import pyarrow.parquet as pq
 
     names = []
-    for name, table in _tables(run, latents):
+    for name, table in _tables(run):
         if table.num_rows:
-            (folder / name).mkdir(parents=True)
+            (folder / name).mkdir()
             pq.write_table(table, folder / name / "train.parquet")
             names.append(name)
+    (folder / "examples").mkdir()
+    if _write_windows(latents, folder / "examples" / "train.parquet"):
+        names.append("examples")
+    else:
+        shutil.rmtree(folder / "examples")
     (folder / "README.md").write_text(_card(run, about, names), encoding="utf-8")
     return []
 
 
-def _tables(run: Run, latents: Sequence[Found]) -> Iterator[tuple[str, pa.Table]]:
+def _tables(run: Run) -> Iterator[tuple[str, pa.Table]]:
     import pyarrow as pa
 
     yield "explanations", _table([_explanation(row) for row in run.explanation_records()])
     yield "scores", _table([_score(row) for row in run.score_records()])
     verdicts = run.verdicts().astype(dict.fromkeys(_WORDS, "string"))
     yield "verdicts", pa.Table.from_pandas(verdicts, preserve_index=False)
-    yield "examples", _table([_window(found, window) for found in latents for window in found.windows])
+
+
+def _write_windows(latents: Iterable[Found], path: Path) -> int:
+    """Write the table of windows, some latents at a time; gives the number of its rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    lists = pa.list_(pa.string()), pa.list_(pa.float32())
+    types = (pa.string(), pa.int64(), *lists, pa.bool_(), pa.int8())
+    schema = pa.schema(list(zip(EXAMPLES, types, strict=True)))
+    count = 0
+    with pq.ParquetWriter(path, schema) as file:
+        for some in chunks(latents, _TOGETHER):
+            rows = [_window(found, window) for found in some for window in found.windows]
+            file.write_table(pa.Table.from_pylist(rows, schema=schema))
+            count += len(rows)
+    return count
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

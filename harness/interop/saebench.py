@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def read_results(data: bytes, where: str) -> Iterator[Found]:
 
 
 def write_results(
-    about: About, latents: Sequence[Found], folder: Path, *, explainer: str | None = None, scorer: str | None = None
+    about: About, latents: Iterable[Found], folder: Path, *, explainer: str | None = None, scorer: str | None = None
 ) -> list[str]:
     """Write a file for each coder; what was left out is told in sentences.
 
@@ -93,22 +94,23 @@ def write_results(
 
     Args:
         about: what the findings have in common.
-        latents: with their windows.
+        latents: coder by coder.
         folder: where to write.
-        explainer: whose explanations; may be left out where there is one.
+        explainer: whose explanations; may be left out where the run has one.
         scorer: of kind detection or fuzzing; the first one unless given.
 
     Raises:
         UserError: there is no such explainer or scorer, or several explainers.
     """
-    explainer = _chosen_explainer(latents, explainer)
-    scorer = _chosen_scorer(latents, scorer)
+    explainer = _chosen_explainer(about, explainer)
+    scorer = _chosen_scorer(about, scorer)
     notes = []
-    for name, coder in about.coders.items():
-        of_coder = [found for found in latents if found.coder == name]
-        rows = [row for found in of_coder if (row := _latent(found, explainer, scorer)) is not None]
-        if len(rows) < len(of_coder):
-            notes.append(f"{name}: {len(of_coder) - len(rows)} latents without such a score are left out")
+    for name, some in groupby(latents, key=lambda found: found.coder):
+        coder = about.coders[name]
+        every = [_latent(about, found, explainer, scorer) for found in some]
+        rows = [row for row in every if row is not None]
+        if len(rows) < len(every):
+            notes.append(f"{name}: {len(every) - len(rows)} latents without such a score are left out")
         if rows:
             release, sae = _names(about, coder)
             body = _body(about, coder, rows, release, sae)
@@ -117,34 +119,34 @@ def write_results(
     return notes
 
 
-def _chosen_explainer(latents: Sequence[Found], wanted: str | None) -> str:
-    known = list(dict.fromkeys(t.explainer for found in latents for t in found.told if t.control is None))
+def _chosen_explainer(about: About, wanted: str | None) -> str:
+    known = about.explainers
     if wanted is None and len(known) == 1:
         return known[0]
-    if wanted not in known:
+    if wanted is None or wanted not in known:
         said = "give --explainer: this format holds one" if wanted is None else f"--explainer {wanted}: there is none"
         raise UserError(f"{said}; the run has: {', '.join(known)}")
     return wanted
 
 
-def _chosen_scorer(latents: Sequence[Found], wanted: str | None) -> str:
-    kinds = {s.scorer: s.kind for found in latents for told in found.told for s in told.scores}
-    known = [name for name, kind in kinds.items() if kind in ("detection", "fuzzing")]
+def _chosen_scorer(about: About, wanted: str | None) -> str:
+    known = [name for name, kind in about.scorers.items() if kind in ("detection", "fuzzing")]
     if wanted is None and known:
-        return next((name for name in known if kinds[name] == "detection"), known[0])
-    if wanted not in known:
+        return next((name for name in known if about.scorers[name] == "detection"), known[0])
+    if wanted is None or wanted not in known:
         said = "the run has no scorer" if wanted is None else f"--scorer {wanted}: there is none"
-        raise UserError(f"{said} of kind detection or fuzzing; the run has: {', '.join(known or kinds)}")
+        raise UserError(f"{said} of kind detection or fuzzing; the run has: {', '.join(known or about.scorers)}")
     return wanted
 
 
-def _latent(found: Found, explainer: str, scorer: str) -> dict[str, Any] | None:
+def _latent(about: About, found: Found, explainer: str, scorer: str) -> dict[str, Any] | None:
     for told in found.told:
         if told.explainer != explainer or told.control is not None or told.text is None:
             continue
         for score in told.scores:
             said = [judged.label for judged in score.judged]
-            if score.scorer != scorer or all(label is None for label in said):
+            other = score.scorer != scorer or score.rung != about.rung
+            if other or all(label is None for label in said):
                 continue
             right = [j.label == j.truth for j in score.judged if j.label is not None]
             return {

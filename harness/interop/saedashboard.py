@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -78,26 +79,30 @@ def check(data: bytes, where: str) -> None:
             )
 
 
-def write_batches(about: About, latents: Sequence[Found], folder: Path) -> list[str]:
+def write_batches(about: About, latents: Iterable[Found], folder: Path) -> list[str]:
     """Write a folder for each coder, `batch-n.json` in it; what was left out is told in sentences.
 
     Windows of one quantile are one bin; silent ones are the bin -1. Logits, correlations and weights are not known to a
     run, so that their lists are empty.
     """
     bare = 0
-    for name, coder in about.coders.items():
-        some = [found for found in latents if found.coder == name]
-        kept = [found for found in some if found.windows]
-        bare += len(some) - len(kept)
-        for number, part in enumerate(chunks(kept, FEATURES)):
+    for name, some in groupby(latents, key=lambda found: found.coder):
+        coder = about.coders[name]
+        number = 0
+        for part in chunks(some, FEATURES):
+            kept = [found for found in part if found.windows]
+            bare += len(part) - len(kept)
+            if not kept:
+                continue
             body = {
                 "model_id": about.model_id,
                 "layer": coder.layer,
                 "sae_set": coder.set_name,
                 "sae_id_suffix": None,
-                "features": [_feature(about, found) for found in part],
+                "features": [_feature(about, found) for found in kept],
             }
             write_json(folder / coder.source / f"batch-{number}.json", body)
+            number += 1
     return [f"{bare} latents without examples are left out"] if bare else []
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,10 +18,11 @@ __all__ = ["chunks", "free_file", "fresh", "json_text", "write_json", "write_lin
 T = TypeVar("T")
 
 
-def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Items in parts of that size, the last one shorter."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Items in parts of that size, the last one shorter; no more than a part is taken at once."""
+    left = iter(items)
+    while part := list(islice(left, size)):
+        yield part
 
 
 @contextmanager

@@ -32,7 +32,11 @@ TASK = {
     },
 }
 CODER = AboutCoder("words", "model.layers.3/mlp", 100, 3, "words")
-ABOUT = About("a run", "made", "made", "some/text", "2026-11-27T12:00:00+00:00", {"words": CODER}, TASK, {}, 64, 640)
+KINDS = ("fuzzing", "detection", "embedding", "simulation")
+ABOUT = About(
+    "a run", "made", "made", "some/text", "2026-11-27T12:00:00+00:00", {"words": CODER}, TASK, {}, 64, 640,
+    ("mini", "large"), dict(zip(KINDS, KINDS, strict=True)),
+)  # fmt: skip
 
 # characters that mean something to JSON, HTML, CSV, a terminal, a line reader or a marker
 NASTY = [
@@ -332,3 +336,24 @@ def test_their_own_shapes_are_read(tmp_path: Path) -> None:
     assert told.scores[0].value == 0.5
     assert told.scores[0].figures["balanced_accuracy"] == 0.5
     assert told.scores[0].judged[0].window == Window(("a", "b"), (0, 2.0), 8)
+
+
+def test_the_headlines_rung_is_the_one_where_a_format_has_one(tmp_path: Path) -> None:
+    window = Window(("a",), (1.0,), 3)
+    other, main = (
+        Score("fuzz", "fuzzing", "f1", {"f1": value}, None, (Judged(window, True, label, marks=(0,)),), rung)
+        for rung, value, label in (("neighbour", 0.1, False), ("random", 0.9, True))
+    )
+    one = Found("words", 7, (Told("mini", "words", scores=(other, main)),), (window,), 1.0, 0.1)
+    about = replace(ABOUT, explainers=("mini",), scorers={"fuzz": "fuzzing"})
+    notes = neuronpedia_bulk.write_bulk(about, [one], tmp_path / "np")
+    assert notes == ["scores of fuzz on neighbour are left out: Neuronpedia has no such kind, or another rung"]
+    (told,) = read_explanations(tmp_path / "np" / "v1")[0].told
+    assert [score.value for score in told.scores] == [0.9]
+    saebench.write_results(about, [one], tmp_path / "saebench")
+    assert read_explanations(tmp_path / "saebench")[0].told[0].scores[0].value == 1.0
+    delphi_results.write_folder(about, [one], tmp_path / "delphi")
+    folders = {
+        path.name: json.loads(next(path.iterdir()).read_text()) for path in (tmp_path / "delphi/scores").iterdir()
+    }
+    assert {name: rows[0]["correct"] for name, rows in folders.items()} == {"fuzz": True, "fuzz-neighbour": False}

@@ -14,8 +14,7 @@ import pytest
 from harness.errors import FormatError, UserError
 from harness.interop.findings import About, AboutCoder, Found, Told, Window
 from harness.interop.neuronpedia_client import DONE, upload
-from harness.interop.neuronpedia_upload import upload_batches
-from harness.interop.writing import write_json
+from harness.interop.neuronpedia_upload import Uploads
 
 KEY = "np-key-0123456789abcdef"
 
@@ -135,14 +134,13 @@ def folder(tmp_path: Path) -> Path:
         latent(299, tokens=1025),
         latent(20_000_000),
     ]
-    bodies, notes = upload_batches(ABOUT, CODER, many, method="np_max-act")
-    assert sorted(notes) == [
+    uploads = Uploads(ABOUT, CODER, tmp_path / "upload", "np_max-act")
+    uploads.write(many)
+    assert sorted(uploads.left()) == [
         "1 explanations of more than 512 characters are not in the upload batches",
         "1 latents above 10,000,000 are not in the upload batches",
         "1 latents without examples are not in the upload batches",
     ]
-    for number, body in enumerate(bodies):
-        write_json(tmp_path / "upload" / f"batch-{number}.json", body)
     return tmp_path / "upload"
 
 
