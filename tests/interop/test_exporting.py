@@ -118,6 +118,9 @@ def test_neuronpedias_bulk_layout(run: Run, tmp_path: Path) -> None:
         # the columns are taken from the first line
         assert {tuple(row) for row in rows} == {tuple(rows[0])}
     assert [row["index"] for row in tables["features"]] == [str(latent) for latent in run.latents["words"]]
+    for table, name in (("features", "feature"), ("explanations", "explanation"), ("scores", "score")):
+        for row in tables[table]:
+            keeps(f"neuronpedia-{name}", row)
     for row in tables["activations"]:
         keeps("neuronpedia-activation", row)
         assert len(row["tokens"]) == len(row["values"])
@@ -133,6 +136,8 @@ def test_neuronpedias_bulk_layout(run: Run, tmp_path: Path) -> None:
             assert row["value"] == value(run, latent, ours)
             details = json.loads(row["jsonDetails"])
             assert len(details) == 20
+            for detail in details:
+                keeps("neuronpedia-score-detail", detail)
             right = [d["prediction"] == d["ground_truth"] for d in details]
             assert [d["correct"] for d in details] == right
             assert np.mean(right) == pytest.approx(row["value"])
@@ -208,6 +213,7 @@ def test_openais_records(run: Run, tmp_path: Path) -> None:
     store = run.store()
     for latent in LATENTS:
         record = json.loads((tmp_path / "out" / "collated-activations" / "5" / f"{latent}.json").read_text())
+        keeps("openai-record", record)
         every = np.zeros(int(store.read.sum()))
         values = store.coder("words").latent(latent).values
         every[: len(values)] = values
@@ -219,6 +225,7 @@ def test_openais_records(run: Run, tmp_path: Path) -> None:
         assert peaks == sorted(peaks, reverse=True)
         assert min(peaks) > 0
         results = json.loads((tmp_path / "out" / "explanations" / "5" / f"{latent}.jsonl").read_text())
+        keeps("openai-results", results)
         scored = results["scored_explanations"][0]["scored_simulation"]
         parts = scored["scored_sequence_simulations"]
         true = np.concatenate([part["true_activations"] for part in parts])
