@@ -357,3 +357,27 @@ def test_the_headlines_rung_is_the_one_where_a_format_has_one(tmp_path: Path) ->
         path.name: json.loads(next(path.iterdir()).read_text()) for path in (tmp_path / "delphi/scores").iterdir()
     }
     assert {name: rows[0]["correct"] for name, rows in folders.items()} == {"fuzz": True, "fuzz-neighbour": False}
+
+
+def test_many_latents_go_into_batches_of_the_same_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neuronpedia_bulk, "BATCH", 2)
+    monkeypatch.setattr(saedashboard, "FEATURES", 2)
+    two = {name: AboutCoder(name, "model.layers.3", 9, 3, name) for name in ("a", "b")}
+    # the fourth has no windows, and so no activations
+    many = [
+        replace(SIMPLE, coder=name, latent=latent, windows=SIMPLE.windows if latent != 3 else ())
+        for name in two
+        for latent in range(5)
+    ]
+    neuronpedia_bulk.write_bulk(replace(ABOUT, coders=two), iter(many), tmp_path / "np")
+    saedashboard.write_batches(replace(ABOUT, coders=two), iter(many), tmp_path / "dash")
+    assert check(tmp_path / "np").problems == check(tmp_path / "dash").problems == []
+    for name in two:
+        place = tmp_path / "np" / "v1" / "made" / f"3-{name}"
+        assert [sorted(p.name for p in (place / t).iterdir()) for t in ("features", "explanations")] == [
+            [f"batch-{number}.jsonl.gz" for number in range(3)]
+        ] * 2
+        assert len(list((tmp_path / "dash" / f"3-{name}").iterdir())) == 3
+    assert {(one.coder, one.latent) for one in read_explanations(tmp_path / "np" / "v1")} == {
+        (f"3-{one.coder}", one.latent) for one in many
+    }
