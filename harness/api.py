@@ -14,6 +14,7 @@ from harness.judges.qualify import Candidate, qualify, variants_of
 from harness.judges.qualify import default_directory as judge_directory
 from harness.judges.sheet import Sheet
 from harness.report import write_report
+from harness.runs.batches import PAUSE
 from harness.runs.parts import Crew
 from harness.runs.progress import Progress
 from harness.runs.running import Outcome, conduct, default_directory
@@ -33,6 +34,7 @@ async def arun(
     limit: int | None = None,
     retry_failed: bool = False,
     report: bool = True,
+    wait: bool = False,
     progress: Progress | None = None,
     stop: Stop | None = None,
     crew: Crew | None = None,
@@ -40,19 +42,27 @@ async def arun(
     """Run a task, or finish one that was interrupted, and read what came out.
 
     `task` is a Task, a file or a shipped task's name; `out` the run directory, `runs/<name>` unless given; `limit`
-    the most latents of each coder; `stop` ends it early when wished; a `crew` does what it can first, such as that of
-    `harness.scale.crew.ray_crew`. Units that failed are in the tables, with the reason.
+    the most latents of each coder; `stop` ends it early when wished. With `wait` batches that are out are waited for. A
+    `crew` does what it can first, such as that of `harness.scale.crew.ray_crew`. Units that failed are in the tables,
+    with the reason.
 
     Raises:
         UserError: the task or something that it names is wrong.
-        RunStopped: a provider or the budget stopped the run, or it was interrupted before anything was done; running
-            it again goes on from there.
+        RunStopped: a provider or the budget stopped the run, it waits for batches, or it was interrupted before
+            anything was done; running it again goes on from there.
     """
     if not isinstance(task, Task):
         task = load_task(task, overrides)
     directory = Path(out) if out is not None else default_directory(task)
     outcome = await conduct(
-        task, directory, limit=limit, retry_failed=retry_failed, progress=progress, stop=stop, crew=crew
+        task,
+        directory,
+        limit=limit,
+        retry_failed=retry_failed,
+        progress=progress,
+        stop=stop,
+        wait=PAUSE if wait else None,
+        crew=crew,
     )
     return finished(outcome, report=report)
 
@@ -65,6 +75,7 @@ def run(
     limit: int | None = None,
     retry_failed: bool = False,
     report: bool = True,
+    wait: bool = False,
     progress: Progress | None = None,
     crew: Crew | None = None,
 ) -> Run:
@@ -82,6 +93,7 @@ def run(
             limit=limit,
             retry_failed=retry_failed,
             report=report,
+            wait=wait,
             progress=progress,
             stop=stop,
             crew=crew,
@@ -167,7 +179,8 @@ def finished(outcome: Outcome, *, report: bool) -> Run:
     """A run that ended, read back, with its report written.
 
     Raises:
-        RunStopped: a provider or the budget stopped it, or it was interrupted before anything was done.
+        RunStopped: a provider or the budget stopped it, it waits for batches, or it was interrupted before anything was
+            done.
     """
     if outcome.interrupted and not outcome.statuses:
         raise RunStopped("the run was interrupted; run the task again to go on from here")
@@ -175,5 +188,12 @@ def finished(outcome: Outcome, *, report: bool) -> Run:
     if report:
         write_report(loaded)
     if outcome.stopped_by is not None:
-        raise RunStopped(f"{outcome.stopped_by}; what was paid for is kept: run the task again to go on")
+        out = f"; waiting for {_batches(outcome.waiting)}" if outcome.waiting else ""
+        raise RunStopped(f"{outcome.stopped_by}{out}; what was paid for is kept: run the task again to go on")
+    if outcome.waiting and not outcome.interrupted:
+        raise RunStopped(f"waiting for {_batches(outcome.waiting)}, run again to collect")
     return loaded
+
+
+def _batches(number: int) -> str:
+    return "1 batch" if number == 1 else f"{number} batches"

@@ -19,7 +19,10 @@ HarnessError
 │   │   ├── RateLimited
 │   │   ├── Overloaded
 │   │   ├── TimedOut
-│   │   └── ConnectionFailed
+│   │   ├── ConnectionFailed
+│   │   └── Expired           a batch's time was over before the request's turn
+│   ├── Drained               the run is stopping; the request was not sent
+│   │   └── Waiting           the request goes by batch; its reply comes in a later run
 │   └── PermanentError        trying again will not help
 │       ├── BadRequest
 │       ├── ContextTooLong
@@ -46,6 +49,7 @@ __all__ = [
     "ContextTooLong",
     "CorpusError",
     "Drained",
+    "Expired",
     "FormatError",
     "HarnessError",
     "HookpointError",
@@ -70,6 +74,7 @@ __all__ = [
     "TransientError",
     "UnknownKind",
     "UserError",
+    "Waiting",
 ]
 
 
@@ -188,8 +193,16 @@ class ConnectionFailed(TransientError):
     billed = True
 
 
+class Expired(TransientError):
+    """A batch's time was over before the request's turn; it was not billed."""
+
+
 class Drained(ClientError):
     """The run is stopping and asks nothing new; the request was not sent."""
+
+
+class Waiting(Drained):
+    """The request goes by batch: it is written down or out already, and its reply comes with a later collection."""
 
 
 class PermanentError(ClientError):

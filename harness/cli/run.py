@@ -28,6 +28,7 @@ def run(
         str | None, typer.Option(metavar="ray[:ADDRESS]", help="Have workers do it, on Ray here or on a cluster.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="How many workers, with --on.")] = 2,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for batches that are out, instead of ending.")] = False,
 ) -> None:
     """Collect activations if needed, explain and score latents, print a table and write a report."""
     import asyncio
@@ -36,6 +37,7 @@ def run(
     from harness.api import finished
     from harness.cli.memory import collect_rarely
     from harness.cli.show import Display, print_results
+    from harness.runs.batches import PAUSE
     from harness.runs.running import Outcome, conduct, default_directory
     from harness.runs.stop import Stop, on_signals
     from harness.task import load_task
@@ -54,7 +56,14 @@ def run(
     async def work(crew: Crew | None) -> Outcome:
         with on_signals(stop):
             return await conduct(
-                loaded, directory, limit=limit, retry_failed=retry_failed, progress=display, stop=stop, crew=crew
+                loaded,
+                directory,
+                limit=limit,
+                retry_failed=retry_failed,
+                progress=display,
+                stop=stop,
+                wait=PAUSE if wait else None,
+                crew=crew,
             )
 
     collect_rarely()

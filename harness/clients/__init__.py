@@ -15,7 +15,7 @@ from harness.clients.prices import Price, price_of
 from harness.clients.protocol import Capabilities, Client, Provider, Remote, Reply, Request
 from harness.clients.replies import Keeper, MemoryKeeper, RecentKeeper, Replies, request_key
 from harness.clients.retry import Retry, RetryPolicy
-from harness.errors import UnknownKind
+from harness.errors import TaskError, UnknownKind
 from harness.validation import validated
 
 __all__ = [
@@ -52,7 +52,7 @@ def connect(name: str, settings: Mapping[str, Any] | None = None) -> Client:
     Raises:
         UnknownKind: there is no such provider, or the name has no slash.
         MissingDependency, MissingKey: the provider cannot be used here.
-        TaskError: the settings are wrong; the message names the table and the key.
+        TaskError: the settings are wrong, or ask for a batch API that is not there; the message names table and key.
     """
     kind, slash, model = name.partition("/")
     if not slash or not kind or not model:
@@ -61,6 +61,9 @@ def connect(name: str, settings: Mapping[str, Any] | None = None) -> Client:
         provider: type[Provider] = registry.load("providers", kind)
     except UnknownKind as error:
         raise UnknownKind(f'model "{name}": {error}') from error
+    # of a local model `batch` is a number of rows
+    if (settings or {}).get("batch") is True and not getattr(provider, "batches", False):
+        raise TaskError(f'[model."{name}"]: batch: {kind}/ has no batch API: openai/ and anthropic/ have one')
     return provider.connect(model, validated(provider.Settings, dict(settings or {}), f'[model."{name}"]'))
 
 

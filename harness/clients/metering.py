@@ -16,7 +16,7 @@ from harness.clients.purpose import purpose
 from harness.clients.wire import Wire
 from harness.errors import ClientError
 
-__all__ = ["Metering", "at_most"]
+__all__ = ["Metering", "at_most", "kind_of", "priced"]
 
 # What chat templates put around messages, in tokens: a few for each, and a default system prompt before all.
 _PER_MESSAGE = 16
@@ -67,9 +67,9 @@ class Metering(Layer):
                 reply = await self._client.generate(request)
             except ClientError as error:
                 charged = bound if error.billed else _NOTHING
-                self._ledger.settle(attempt, _kind(error), charged, None, self._clock() - began)
+                self._ledger.settle(attempt, kind_of(error), charged, None, self._clock() - began)
                 raise
-            reply, charged = self._priced(reply, bound)
+            reply, charged = priced(reply, bound, self._price)
             self._ledger.settle(attempt, "ok", charged, reply.usage, self._clock() - began)
             return reply
         finally:
@@ -83,15 +83,16 @@ class Metering(Layer):
             self._ledger.settle(attempt, "unsent", _NOTHING, None, 0.0)
             raise
 
-    def _priced(self, reply: Reply, bound: Amount) -> tuple[Reply, Amount]:
-        """The reply with what it cost, and what to charge: the bound where the provider does not tell."""
-        usage = reply.usage
-        if not total_tokens(usage):
-            return reply, bound
-        cost = usage.cost if usage.cost is not None or self._price is None else self._price.cost(usage)
-        if cost != usage.cost:
-            reply = replace(reply, usage=replace(usage, cost=cost))
-        return reply, Amount(total_tokens(usage), cost)
+
+def priced(reply: Reply, bound: Amount, price: Price | None) -> tuple[Reply, Amount]:
+    """The reply with what it cost, and what to charge: the bound where the provider does not tell."""
+    usage = reply.usage
+    if not total_tokens(usage):
+        return reply, bound
+    cost = usage.cost if usage.cost is not None or price is None else price.cost(usage)
+    if cost != usage.cost:
+        reply = replace(reply, usage=replace(usage, cost=cost))
+    return reply, Amount(total_tokens(usage), cost)
 
 
 def at_most(wire: Wire, request: Request, price: Price | None) -> Amount:
@@ -108,6 +109,6 @@ def at_most(wire: Wire, request: Request, price: Price | None) -> Amount:
     return Amount(prompt + reply, None) if price is None else price.most(prompt, reply)
 
 
-def _kind(error: ClientError) -> str:
+def kind_of(error: ClientError) -> str:
     """The kind of an error in the ledger's words: `rate_limited`, `timed_out`."""
     return _WORDS.sub("_", type(error).__name__).lower()

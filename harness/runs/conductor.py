@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.clients.purpose import Purpose, on_behalf
 from harness.clients.sampling import sampled
-from harness.errors import Drained, HarnessError, OverBudget, RunEnding, UserError
+from harness.errors import Drained, HarnessError, OverBudget, RunEnding, UserError, Waiting
 from harness.examples.draw import LatentExamples, draw
 from harness.runs.intervening import Found, Interventions, bind, intervene
 from harness.runs.journal import Journal, Unit
@@ -51,7 +51,8 @@ class Conductor:
 
     `latents` are the chosen ones by coder, in the seeded order; `retry_failed` does failed units again that were
     paid for. Once `stop` is wished or an account fails nothing new is asked: what is in flight is finished, and
-    `run` returns. `mine` are the latents to work on where others work on the rest: all of them if None.
+    `run` returns. `mine` are the latents to work on where others work on the rest: all of them if None. `waiting` counts
+    latents some requests of which go by batch and have no reply yet.
     """
 
     task: Task
@@ -65,6 +66,7 @@ class Conductor:
     mine: Mapping[str, Sequence[int]] | None = None
     stopped_by: RunEnding | None = None
     statuses: Counter[Status] = field(default_factory=Counter)
+    waiting: int = 0
     _mistake: UserError | None = None
     _flying: dict[str, _Shared] = field(default_factory=dict)
     _tried: set[str] = field(default_factory=set)
@@ -108,6 +110,8 @@ class Conductor:
             try:
                 await self._latent(latent)
                 self.progress.latent()
+            except Waiting:
+                self.waiting += 1
             except (RunEnding, Drained, UserError):
                 return
 
@@ -261,7 +265,7 @@ class Conductor:
         try:
             if unit is not None and not unit.pending:
                 await self.journal.forget(unit.replies)
-            unit = await do()
+            unit = await self._done(unit, do)
             # a unit rests on replies that are paid for: once it is there, only its commit may end
             with anyio.CancelScope(shield=True):
                 await self.journal.finish(unit)
@@ -276,6 +280,15 @@ class Conductor:
             # what fails is tried again in the next run, not whenever another arm of this one asks for it
             self._tried.add(key)
         return unit
+
+    async def _done(self, failed: Unit | None, do: Callable[[], Awaitable[Unit]]) -> Unit:
+        try:
+            return await do()
+        except Waiting:
+            if failed is not None and not failed.pending:
+                # what comes by batch is for a later run, which need not be told again to do it
+                await self.journal.finish(replace(failed, replies=(), pending=True))
+            raise
 
     def _again(self, unit: Unit) -> bool:
         return unit.pending or (self.retry_failed and unit.status != "ok")

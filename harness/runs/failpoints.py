@@ -12,9 +12,11 @@ import signal
 import threading
 from collections import Counter
 
-__all__ = ["POINTS", "VARIABLE", "passing"]
+__all__ = ["BATCH_POINTS", "POINTS", "VARIABLE", "passing"]
 
 POINTS = ("intent-written", "reply-received", "reply-committed", "unit-committed")
+# those of requests that go by batch
+BATCH_POINTS = ("batch-noted", "batch-written", "batch-submitted", "batch-committed", "batch-read", "batch-settled")
 VARIABLE = "LATENT_HARNESS_FAILPOINT"
 
 _passed: Counter[str] = Counter()

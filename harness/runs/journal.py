@@ -6,6 +6,8 @@ Tables:
     units     the smallest pieces of work -> status and result
     arms      an arm's digest -> what it is, in words
     tasks     the tasks that ran here, in order, with the latents and arms that each reaches
+    batches   batches of requests that were submitted, and how they ended (`harness.runs.batch_rows`)
+    batched   requests that go by batch and have no result yet
 
 Keys are hashes and nothing counts up by itself, so journals can be merged.
 """
@@ -35,7 +37,17 @@ from harness.runs.rhythm import Rhythm
 from harness.runs.schema import connected, unchanging
 from harness.values import Status, Usage
 
-__all__ = ["Journal", "StoredAttempt", "StoredReply", "TaskRecord", "Unit"]
+__all__ = [
+    "Journal",
+    "Operation",
+    "StoredAttempt",
+    "StoredReply",
+    "TaskRecord",
+    "Unit",
+    "keeping",
+    "reserving",
+    "settling",
+]
 
 # A group commit takes what is queued, up to this many operations.
 _GROUP = 512
@@ -105,8 +117,9 @@ class StoredAttempt:
     created: float
 
 
-_Operation = tuple[str, Sequence[Any]]
-_Queued = tuple[list[_Operation], asyncio.Future[None] | None]
+# a statement of SQL with its values
+Operation = tuple[str, Sequence[Any]]
+_Queued = tuple[list[Operation], asyncio.Future[None] | None]
 
 
 class Journal:
@@ -156,30 +169,19 @@ class Journal:
     async def keep(self, key: str, wire: Wire, reply: Reply) -> None:
         """Commit a reply; returns when it is on disk."""
         passing("reply-received")
-        blob, logprobs = pack_reply(reply)
-        row = [bytes.fromhex(key), pack_json(wire.json()), blob, time.time(), logprobs]
-        await self._commit([("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)", row)])
+        await self.commit([keeping(key, pack_json(wire.json()), reply)])
         passing("reply-committed")
 
     # what clients.ledger.Ledger asks for
 
     async def reserve(self, attempt: Attempt) -> None:
         """Commit that an attempt is about to be made."""
-        about, reserved = attempt.purpose, attempt.reserved
-        # of an arm's digest the beginning: a row is written for every request
-        arm = bytes.fromhex(about.arm)[:_PREFIX]
-        request = bytes.fromhex(attempt.request)[:_PREFIX]
-        row = [bytes.fromhex(attempt.id), request, about.stage, arm, about.latent, attempt.model, reserved.tokens]
-        await self._commit([(_RESERVE, [*row, reserved.dollars, time.time()])])
+        await self.commit([reserving(attempt)])
         passing("intent-written")
 
     def settle(self, attempt: Attempt, outcome: str, charged: Amount, usage: Usage | None, seconds: float) -> None:
         """Note how an attempt ended; committed with what is committed next, at the latest when the journal closes."""
-        parts = [None] * 5
-        if usage is not None:
-            parts = [usage.input, usage.cache_read, usage.cache_write, usage.output, usage.reasoning]
-        row = [outcome, charged.tokens, charged.dollars, *parts, seconds, bytes.fromhex(attempt.id)]
-        self._queue.put(([(_SETTLE, row)], None))
+        self._queue.put(([settling(attempt.id, outcome, charged, usage, seconds)], None))
 
     def spent(self) -> Amount:
         """What all attempts so far count with: tokens and dollars, those of unknown outcome in full.
@@ -215,7 +217,7 @@ class Journal:
             b"".join(bytes.fromhex(key)[:_PREFIX] for key in unit.replies),
             time.time(),
         ]
-        await self._commit([(statement, row)])
+        await self.commit([(statement, row)])
         passing("unit-committed")
 
     def units(self, arm: str) -> Iterator[Unit]:
@@ -225,7 +227,7 @@ class Journal:
 
     async def forget(self, keys: Sequence[str]) -> None:
         """Drop replies, by whole keys or a unit's, so that they are asked for again."""
-        await self._commit([("DELETE FROM replies WHERE key BETWEEN ? AND ?", _range(key)) for key in keys])
+        await self.commit([("DELETE FROM replies WHERE key BETWEEN ? AND ?", _range(key)) for key in keys])
 
     # replies
 
@@ -248,18 +250,23 @@ class Journal:
     async def begin(self, record: TaskRecord, arms: Mapping[str, Mapping[str, Any]]) -> None:
         """Commit the task that runs now, and its arms."""
         row = [record.number, record.digest, json.dumps(record.record), time.time()]
-        operations: list[_Operation] = [("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?)", row)]
+        operations: list[Operation] = [("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?)", row)]
         operations += [
             ("INSERT OR REPLACE INTO arms VALUES (?, ?)", [bytes.fromhex(digest), json.dumps(description)])
             for digest, description in arms.items()
         ]
-        await self._commit(operations)
+        await self.commit(operations)
 
     def arms(self) -> dict[str, dict[str, Any]]:
         """Every arm that ran here: digest -> description."""
         rows = self._reading.execute("SELECT digest, description FROM arms")
         return {digest.hex(): json.loads(description) for digest, description in rows}
 
+    # what goes by batch
+
+    def rows(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Sequence[Any]]:
+        """What a SELECT finds."""
+        return self._reading.execute(statement, values)
     def _found(self, statement: str, key: str) -> Sequence[Any] | None:
         """The row of a key, here or in the copy beneath."""
         row = self._reading.execute(statement, [bytes.fromhex(key)]).fetchone()
@@ -269,10 +276,11 @@ class Journal:
 
     # the writer
 
-    async def _commit(self, operations: list[_Operation]) -> None:
+    async def commit(self, operations: Sequence[Operation]) -> None:
+        """Commit statements, all or none of them."""
         assert self._loop is not None
         done: asyncio.Future[None] = self._loop.create_future()
-        self._queue.put((operations, done))
+        self._queue.put((list(operations), done))
         await done
 
     def _write(self, connection: sqlite3.Connection) -> None:
@@ -336,6 +344,31 @@ _REPLY = "SELECT key, wire, reply, logprobs FROM replies"
 _UNIT = "SELECT key, arm, latent, status, pending, result, verdicts, replies FROM units"
 
 
+def keeping(key: str, wire: bytes, reply: Reply) -> Operation:
+    """What keeps a reply, with its packed wire."""
+    blob, logprobs = pack_reply(reply)
+    row = [bytes.fromhex(key), wire, blob, time.time(), logprobs]
+    return "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)", row
+
+
+def reserving(attempt: Attempt) -> Operation:
+    """What writes down that an attempt is about to be made."""
+    about, reserved = attempt.purpose, attempt.reserved
+    # of an arm's digest the beginning: a row is written for every request
+    arm = bytes.fromhex(about.arm)[:_PREFIX]
+    request = bytes.fromhex(attempt.request)[:_PREFIX]
+    row = [bytes.fromhex(attempt.id), request, about.stage, arm, about.latent, attempt.model, reserved.tokens]
+    return _RESERVE, [*row, reserved.dollars, time.time()]
+
+
+def settling(attempt: str, outcome: str, charged: Amount, usage: Usage | None, seconds: float | None) -> Operation:
+    """What writes down how an attempt ended, by its id."""
+    parts = [None] * 5
+    if usage is not None:
+        parts = [usage.input, usage.cache_read, usage.cache_write, usage.output, usage.reasoning]
+    return _SETTLE, [outcome, charged.tokens, charged.dollars, *parts, seconds, bytes.fromhex(attempt)]
+
+
 def _range(key: str) -> tuple[bytes, bytes]:
     """The first and last key that begin as this one does."""
     start = bytes.fromhex(key)
@@ -353,7 +386,7 @@ def _unit(row: Sequence[Any]) -> Unit:
     return Unit(key.hex(), arm.hex(), latent, status, unpack(result), verdicts, keys, bool(pending))
 
 
-def _apply(connection: sqlite3.Connection, operations: list[_Operation]) -> Exception | None:
+def _apply(connection: sqlite3.Connection, operations: Sequence[Operation]) -> Exception | None:
     try:
         connection.execute("BEGIN IMMEDIATE")
         for statement, row in operations:

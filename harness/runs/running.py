@@ -14,7 +14,9 @@ import anyio
 
 from harness.clients import Amount, Client, Limits, RunBudget, assemble, price_of
 from harness.clients.models import Models
-from harness.errors import StoreError, TaskError
+from harness.errors import OverBudget, StoreError, TaskError
+from harness.runs.batch_rows import BatchRows
+from harness.runs.batches import Batches
 from harness.runs.collecting import collected
 from harness.runs.conductor import Conductor
 from harness.runs.directory import JOURNAL, freeze, held
@@ -39,12 +41,16 @@ __all__ = ["Outcome", "check", "close", "conduct", "default_directory", "open_st
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: units by status, and what stopped it, if anything did, in one sentence."""
+    """How a run ended: units by status, and what stopped it, if anything did, in one sentence.
+
+    `waiting` is the number of batches that have to be collected before it can be finished.
+    """
 
     directory: Path
     statuses: Mapping[Status, int]
     stopped_by: str | None = None
     interrupted: bool = False
+    waiting: int = 0
 
     @property
     def failures(self) -> dict[Status, int]:
@@ -65,12 +71,15 @@ async def conduct(
     retry_failed: bool = False,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    wait: float | None = None,
     crew: Crew | None = None,
     part: Part | None = None,
 ) -> Outcome:
     """Do a task, or finish it: everything that is already in the directory's journal is left as it is.
 
-    With a `crew` its workers do what they can first, each by a call of this with its `part`.
+    Batches that ended are collected. With `wait` those that have not are waited for, with a look every so many seconds;
+    without, the run ends when nothing is left to do but to wait. With a `crew` its workers do what they can first, each
+    by a call of this with its `part`; what goes by batch they leave.
 
     Raises:
         UserError: the task or something that it names is wrong; nothing was spent then.
@@ -92,6 +101,7 @@ async def conduct(
             await anyio.to_thread.run_sync(merge_worker, directory, worker)
         beneath = None if part is None else part.beneath
         journal = await stack.enter_async_context(Journal(directory / JOURNAL, beneath))
+        await BatchRows(journal).drop_unsent()
         limits = Limits(task.limits.requests) if part is None else part.limits
         budget = RunBudget(task.limits.spend, task.limits.tokens, journal.spent()) if part is None else part.budget
         conductor: Conductor | None = None
@@ -99,9 +109,14 @@ async def conduct(
         def draining() -> bool:
             return stop.wished if conductor is None else conductor.draining
 
+        batches = Batches(journal, budget, progress.note, draining)
+        stack.push_async_callback(batches.aclose)
+
         def wrap(client: Client) -> Client:
-            price = price_of(client.name, task.model.get(client.name))
-            return assemble(client, journal, limits=limits, budget=budget, price=price, stopping=draining)
+            settings = task.model.get(client.name, {})
+            price = price_of(client.name, settings)
+            live = assemble(client, journal, limits=limits, budget=budget, price=price, stopping=draining)
+            return batches.wrap(client, live, settings) if settings.get("batch") is True else live
 
         models = Models(task.model, wrap)
         stack.push_async_callback(close, models)
@@ -117,24 +132,40 @@ async def conduct(
             coders[one.reader.name], latents[one.reader.name] = one.reader, list(one.latents)
         await build_indexes(task, coders, latents, models, progress, plan.pooled)
         mine = None if part is None else part.of(latents)
-        conductor = Conductor(task, plan, journal, coders, latents, progress, stop, retry_failed, mine)
         described = _record(task, store, plan, models, latents) | _of_populations(task, coders, latents, populations)
         record, changed = freeze(directory, journal, described)
         for line in changed:
             progress.note(f"changed since the last run here: {line}")
         await journal.begin(record, _descriptions(plan))
+        await batches.collect()
         if crew is not None:
             before = journal.spent()
             many, gpus = sum(map(len, latents.values())), int(_on_gpu(task, plan, models))
             await crew.work(Order(task, directory, many, limit, gpus, models.accounts(), before, progress, stop))
             budget.settle(Amount(), _more(journal.spent(), before))
-        progress.begin(sum(map(len, latents.values())), _units(plan, latents), lambda: budget.spent)
         cure = "limits.patience says how long to wait"
-        await watched(conductor.run, conductor.end, limits, task.limits.patience, progress.note, cure)
-        stopped = None if conductor.stopped_by is None else str(conductor.stopped_by)
-        return Outcome(directory, dict(conductor.statuses), stopped, interrupted=stop.wished)
+        while True:
+            conductor = Conductor(task, plan, journal, coders, latents, progress, stop, retry_failed, mine)
+            progress.begin(sum(map(len, latents.values())), _units(plan, latents), lambda: budget.spent)
+            await watched(conductor.run, conductor.end, limits, task.limits.patience, progress.note, cure)
+            if _sending(conductor):
+                await batches.submit()
+            if wait is None or not conductor.waiting or conductor.draining or batches.trouble:
+                break
+            await batches.arrival(wait)
+            # what failed and was not paid for is tried again each round, what was paid for is not
+            retry_failed = False
+        ended_by = [*([str(conductor.stopped_by)] if conductor.stopped_by else []), *batches.trouble.values()]
+        waiting = len(batches.waiting()) if conductor.waiting else 0
+        return Outcome(directory, dict(conductor.statuses), "; ".join(ended_by) or None, stop.wished, waiting)
     # only a cancelled scope, left early, comes here
     return Outcome(directory, {}, interrupted=True)
+
+
+def _sending(conductor: Conductor) -> bool:
+    """Whether what waits for a batch is to be submitted: also where nothing more can be paid for beside it."""
+    ended = conductor.stopped_by
+    return not conductor.stop.wished and (ended is None or isinstance(ended, OverBudget))
 
 
 async def check(task: Task) -> None:

@@ -10,7 +10,7 @@ from harness.errors import RunError
 
 __all__ = ["SCHEMA", "connected", "unchanging"]
 
-SCHEMA = 2
+SCHEMA = 3
 
 _ATTEMPTS = """
 CREATE TABLE attempts (
@@ -18,6 +18,17 @@ CREATE TABLE attempts (
     model TEXT NOT NULL, outcome TEXT, tokens INTEGER NOT NULL, dollars REAL, input INTEGER, cache_read INTEGER,
     cache_write INTEGER, output INTEGER, reasoning INTEGER, seconds REAL, created REAL NOT NULL
 ) WITHOUT ROWID;
+"""
+_BATCHES = """
+CREATE TABLE batches (
+    id BLOB PRIMARY KEY, model TEXT NOT NULL, settings TEXT NOT NULL, remote TEXT, state TEXT NOT NULL,
+    requests INTEGER NOT NULL, replies INTEGER NOT NULL, told TEXT NOT NULL, created REAL NOT NULL, seen REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE batched (
+    attempt BLOB PRIMARY KEY, request BLOB NOT NULL, model TEXT NOT NULL, batch BLOB, wire BLOB NOT NULL,
+    shape TEXT NOT NULL
+);
+CREATE INDEX batched_of_batch ON batched (batch);
 """
 _TABLES = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -32,6 +43,7 @@ CREATE TABLE units (
     result BLOB NOT NULL, verdicts BLOB, replies BLOB NOT NULL, created REAL NOT NULL
 );
 CREATE INDEX units_of_arm ON units (arm, latent);
+{_BATCHES}
 """
 # Requests are known by other keys since, so what was in flight is asked again; replies and units stay as they are.
 _FROM_1 = f"""
@@ -41,12 +53,14 @@ INSERT INTO attempts SELECT substr(key, 1, 16), substr(key, 1, 12), '', x'', NUL
     NULL, NULL, NULL, created FROM intents;
 DROP TABLE intents;
 """
+# what brings a journal of each version to the next
+_STEPS = {1: _FROM_1, 2: _BATCHES}
 
 
 def connected(path: Path) -> sqlite3.Connection:
     """A connection to a journal of this version; a new file is made, one of an earlier version is brought up to date.
 
-    That is done after a copy has been put beside it, `journal.schema-1.sqlite`.
+    That is done after a copy has been put beside it, named after its version: `journal.schema-1.sqlite`.
 
     Raises:
         RunError: the file is no journal, was written by a newer version, or cannot be opened.
@@ -60,10 +74,11 @@ def connected(path: Path) -> sqlite3.Connection:
     found = _version(connection, path)
     if found > SCHEMA:
         raise RunError(f"{path}: written by a newer version (schema {found}, this version reads up to {SCHEMA})")
-    if found == 1:
-        with closing(sqlite3.connect(path.with_suffix(".schema-1.sqlite"))) as copy:
+    if found < SCHEMA:
+        with closing(sqlite3.connect(path.with_suffix(f".schema-{found}.sqlite"))) as copy:
             connection.backup(copy)
-        connection.executescript(f"BEGIN; {_FROM_1} UPDATE meta SET value = '2' WHERE key = 'schema'; COMMIT;")
+        steps = "".join(_STEPS[version] for version in range(found, SCHEMA))
+        connection.executescript(f"BEGIN; {steps} UPDATE meta SET value = '{SCHEMA}' WHERE key = 'schema'; COMMIT;")
     return connection
 
 

@@ -65,7 +65,7 @@ class Translator:
             return self.answered(response)
         chain = list(_causes(error))
         names = {cls.__name__ for link in chain for cls in type(link).__mro__}
-        told = self._line(next((str(link) for link in reversed(chain) if str(link)), type(error).__name__))
+        told = self.line(next((str(link) for link in reversed(chain) if str(link)), type(error).__name__))
         kind = self._kind_of(names)
         if kind is TimedOut:
             return TimedOut(f"{self._base_url} did not answer in time", model=self._name)
@@ -83,16 +83,16 @@ class Translator:
         common: dict[str, Any] = {
             "model": self._name,
             "status": code,
-            "request_id": None if request_id is None else self._line(request_id),
+            "request_id": None if request_id is None else self.line(request_id),
         }
-        said = self._line(message or response.reason_phrase or "nothing more").rstrip(".")
+        said = self.line(message or response.reason_phrase or "nothing more").rstrip(".")
         told = f"{self._base_url} answered {code}: {said}"
         return self._of_status(code, f"{words} {message}", told, common, response)
 
     def unreadable(self, response: httpx2.Response, why: str) -> ClientError:
         """For a successful status with a body that is no reply."""
-        kind = self._line(response.headers.get("content-type", "no content type"))
-        start = self._line(response.text[:80])
+        kind = self.line(response.headers.get("content-type", "no content type"))
+        start = self.line(response.text[:80])
         message = f"{self._base_url} sent {why} ({kind}) that starts with {start!r}"
         unread = Overloaded(message, model=self._name, status=response.status_code)
         unread.billed = True
@@ -145,7 +145,7 @@ class Translator:
     def _wait(self, response: httpx2.Response) -> float | None:
         return retry_after(response.headers, datetime.now(UTC))
 
-    def _line(self, text: str) -> str:
+    def line(self, text: str) -> str:
         """One line of redacted text without control characters."""
         # a body of megabytes need not be searched for the sake of its first line
         clean = self._redactor.clean(text[: 20 * _LONGEST])

@@ -20,6 +20,7 @@ import httpx2
 import msgspec
 from pydantic import Field, field_validator, model_validator
 
+from harness.clients.batches import BatchAPI
 from harness.clients.prices import Price
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._errors import Translator
@@ -47,6 +48,7 @@ class SDKSettings(Frozen):
     every request and wins over what is there. `logprobs` and `temperature` say whether the model gives the one and
     takes the other where that is not known of it, and `context` how many tokens it takes. `price` is in dollars per
     million tokens; `requests_per_minute` and `tokens_per_minute` are limits to keep where the provider tells of none.
+    With `batch` a run's requests go through the provider's batch API, at half the price.
     """
 
     base_url: str | None = None
@@ -60,6 +62,7 @@ class SDKSettings(Frozen):
     price: Price | None = None
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
     tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
+    batch: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -142,8 +145,12 @@ class Dialect(Protocol):
 class Connection(Protocol):
     """The part of an SDK's client that is used."""
 
-    async def post(self, path: str, *, cast_to: Any, content: Any) -> Any:
+    async def post(self, path: str, *, cast_to: Any, content: Any, options: Any = ...) -> Any:
         """Send a body and give the raw response."""
+        ...
+
+    async def get(self, path: str, *, cast_to: Any, options: Any = ...) -> Any:
+        """Fetch something and give the raw response."""
         ...
 
     async def close(self) -> None:
@@ -170,6 +177,8 @@ class SDKClient:
         self.requests = settings.requests
         self.requests_per_minute = settings.requests_per_minute
         self.tokens_per_minute = settings.tokens_per_minute
+        # its requests may also go by batch; whoever makes the client says how
+        self.batches: BatchAPI | None = None
         # who is told the headers of every answer
         self.heard: Callable[[Mapping[str, str]], None] | None = None
         self._dialect = dialect
@@ -201,6 +210,20 @@ class SDKClient:
         Raises:
             ClientError: no reply.
         """
+        self.check(request)
+        outcome = await self._send(request)
+        # Raised here and not where the SDK's exception was caught: as its context that one would keep the response,
+        # which may hold the key.
+        if isinstance(outcome, ClientError):
+            raise outcome
+        return self._redactor.reply(outcome)
+
+    def check(self, request: Request) -> None:
+        """Refuse what cannot be answered, before anything is sent.
+
+        Raises:
+            ClientError: the model does not give what is asked for, or the prompt is too long.
+        """
         if request.texts is not None:
             if self.capabilities.embeddings is False:
                 raise BadRequest("this model gives no embeddings, so nothing was sent", model=self.name)
@@ -210,12 +233,40 @@ class SDKClient:
         elif request.top_logprobs is not None and self.capabilities.logprobs is False:
             raise self._missing("this model gives no logprobs, so nothing was sent", request)
         self._check_length(request)
-        outcome = await self._send(request)
-        # Raised here and not where the SDK's exception was caught: as its context that one would keep the response,
-        # which may hold the key.
-        if isinstance(outcome, ClientError):
-            raise outcome
-        return self._redactor.reply(outcome)
+
+    async def call(
+        self,
+        path: str,
+        content: bytes | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> httpx2.Response:
+        """Post something beside the model's own requests, or fetch it where there is no content; `path` has no host.
+
+        Raises:
+            ClientError: the provider refused, or could not be reached.
+        """
+        url = self._base_url + path
+        options = {key: value for key, value in (("headers", headers), ("params", params)) if value}
+        try:
+            if content is None:
+                return await self._connection.get(url, cast_to=httpx2.Response, options=options)
+            return await self._connection.post(url, cast_to=httpx2.Response, content=content, options=options)
+        except Exception as error:  # as in `_send`
+            failed = self._translator.raised(error)
+        raise failed
+
+    def answered(self, response: httpx2.Response, request: Request) -> Reply | ClientError:
+        """What a response to a request says that came by another way than `generate`."""
+        if response.status_code >= 400:
+            return self._translator.answered(response)
+        outcome = self._read(response, request)
+        return outcome if isinstance(outcome, ClientError) else self._redactor.reply(outcome)
+
+    def line(self, text: str) -> str:
+        """A provider's words as one line of text that holds no key."""
+        return self._translator.line(text)
 
     async def aclose(self) -> None:
         """Close connections."""

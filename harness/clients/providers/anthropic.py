@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from harness.clients.protocol import Capabilities
+from harness.clients.providers._batches import AnthropicBatches
 from harness.clients.providers._messages import MessagesDialect
 from harness.clients.providers._sdk import SDKClient, SDKSettings, endpoint
 
@@ -29,6 +30,7 @@ class AnthropicProvider:
     """Anthropic's API; key in ANTHROPIC_API_KEY. It gives no logprobs."""
 
     Settings: ClassVar[type[BaseModel]] = AnthropicSettings
+    batches: ClassVar[bool] = True
 
     @classmethod
     def connect(cls, model: str, settings: BaseModel) -> SDKClient:
@@ -59,4 +61,7 @@ class AnthropicProvider:
             **transport(settings.timeout, settings.requests or _CONNECTIONS),
         )
         dialect = MessagesDialect(model, capabilities, settings.extra, settings.cache)
-        return SDKClient(name, dialect, where, connection, settings)
+        client = SDKClient(name, dialect, where, connection, settings)
+        if settings.batch:
+            client.batches = AnthropicBatches(client)
+        return client

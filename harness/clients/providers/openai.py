@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel
 
 from harness.clients.protocol import Capabilities
+from harness.clients.providers._batches import OpenAIBatches
 from harness.clients.providers._chat import ChatDialect
 from harness.clients.providers._completions import CompletionsDialect
 from harness.clients.providers._embeddings import EmbeddingsDialect
@@ -42,6 +43,7 @@ class OpenAIProvider:
     """OpenAI's own API; key in OPENAI_API_KEY."""
 
     Settings: ClassVar[type[BaseModel]] = OpenAISettings
+    batches: ClassVar[bool] = True
 
     @classmethod
     def connect(cls, model: str, settings: BaseModel) -> SDKClient:
@@ -102,4 +104,7 @@ def openai_client(name: str, dialect: Dialect, where: Endpoint, settings: SDKSet
     # of other servers some know lists of numbers alone
     encoding = "base64" if name.startswith("openai/") else None
     embedding = EmbeddingsDialect(dialect.model, dialect.capabilities, settings.extra, encoding)
-    return SDKClient(name, dialect, where, connection, settings, embedding)
+    client = SDKClient(name, dialect, where, connection, settings, embedding)
+    if settings.batch:
+        client.batches = OpenAIBatches(client)
+    return client
