@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.testing.answers import Answer, by_hash, by_keywords, lognormal
+from harness.testing.batches import BatchFault
 from harness.testing.bill import Bill, Price
 from harness.testing.clock import VirtualClock
 from harness.testing.faults import Fault, Received, storm
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "BatchFault",
     "Bill",
     "FakeProvider",
     "Fault",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Bill", "Counted", "Price", "Priced", "price_of"]
+__all__ = ["Bill", "Counted", "Price", "Priced", "halved", "price_of"]
 
 
 class Priced(Protocol):
@@ -81,3 +81,14 @@ class Bill:
 def price_of(prices: Mapping[str, Priced], model: str) -> Priced:
     """The price of a model: its own, else that of `*`, else the default."""
     return prices.get(model) or prices.get("*") or Price()
+
+
+def halved(price: Priced) -> Price:
+    """What a request costs that goes by batch."""
+    read, write = price.cache_read, price.cache_write
+    return Price(
+        price.input / 2,
+        price.output / 2,
+        None if read is None else read / 2,
+        None if write is None else write / 2,
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from harness.testing.answers import Answering, lognormal
+from harness.testing.batches import BatchFault, BatchFaultKind
 from harness.testing.bill import Price
 from harness.testing.faults import FaultKind, storm
 from harness.testing.rate import Rate, RetryForm
@@ -54,6 +55,10 @@ def parser() -> argparse.ArgumentParser:
     wrong.add_argument("--fault", action="append", choices=get_args(FaultKind), help="repeat for several kinds")
     wrong.add_argument("--share", type=float, default=0.1, help="of requests that meet a fault")
     wrong.add_argument("--seed", type=int, default=0, help="of which requests do")
+    wrong.add_argument("--batch-looks", type=int, default=0, help="a batch ends once it was looked at so many times")
+    wrong.add_argument(
+        "--batch-fault", action="append", choices=get_args(BatchFaultKind), help="of the first batch, the second, ..."
+    )
     limits = parser.add_argument_group("limits")
     limits.add_argument("--rate", type=float, help="requests a second, beyond which 429 is answered")
     limits.add_argument("--burst", type=float, default=1.0, help="requests that are taken at once after a pause")
@@ -78,6 +83,8 @@ def _provider(arguments: argparse.Namespace) -> FakeProvider:
         key=arguments.key,
         log=arguments.log,
         port=arguments.port,
+        looks=arguments.batch_looks,
+        batch_faults=[BatchFault(kind) for kind in arguments.batch_fault or ()],
     )
 
 

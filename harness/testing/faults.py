@@ -95,7 +95,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request as it came: its number from 0, how often an equal one came before, and `digest` of its body."""
+    """A request as it came: its number from 0, how often an equal one came before, and `digest` of its body.
+
+    `batch` is the id of the batch that it is part of, None where it came by itself.
+    """
 
     number: int
     seen: int
@@ -103,6 +106,7 @@ class Received:
     body: Mapping[str, Any]
     digest: str
     key: str
+    batch: str | None = None
 
 
 Faults = Callable[[Received], Fault | None] | Iterable[Fault | None]

@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from aiohttp import web
+from aiohttp import BodyPartReader, web
 
 from harness.testing.answers import Answer, Answering, by_keywords
 from harness.testing.anthropic import AnthropicMessages
-from harness.testing.bill import Bill, Counted, Priced, price_of
+from harness.testing.batches import Batches, BatchFault
+from harness.testing.bill import Bill, Counted, Priced, halved, price_of
 from harness.testing.embeddings import Embeddings, spoil_vectors
 from harness.testing.faults import ERRORS, Fault, FaultKind, Faults, Received, in_turn, storm
 from harness.testing.openai import Chat, Completions
@@ -49,9 +50,12 @@ class FakeProvider:
     `prices` are by the models' names, `*` for all others; else a million tokens cost 1 dollar in and 10 out. With
     `canned` the first good reply on each path is sent to all that come there, unread and unlogged: for measurements.
 
-    `requests` holds what came, `counts` how often each body did (by `values.digest`), `peak` the most under way,
-    `statuses` what was sent (by status, or `reset`), and `bill` what all generations performed came to, whether or
-    not their replies arrived.
+    Batches end once they were looked at `looks` times, cost half, and go wrong as `batch_faults` say, one item a batch;
+    `batches.fail` lets the next go wrong.
+
+    `requests` holds what came, those of batches included, `counts` how often each body did (by `values.digest`),
+    `peak` the most under way, `statuses` what was sent (by status, or `reset`), and `bill` what all generations
+    performed came to, whether or not their replies arrived.
     """
 
     def __init__(
@@ -68,6 +72,8 @@ class FakeProvider:
         key: str | None = None,
         log: Path | None = None,
         port: int = 0,
+        looks: int = 0,
+        batch_faults: Iterable[BatchFault | None] = (),
     ) -> None:
         self.requests: list[Received] = []
         self.counts: Counter[str] = Counter()
@@ -91,6 +97,7 @@ class FakeProvider:
         self._under_way = 0
         self._closing = asyncio.Event()
         self._runner: web.ServerRunner | None = None
+        self.batches = Batches(self._perform, batch_faults, looks)
         counting = TOKENS[tokens] if isinstance(tokens, str) else tokens
         self._protocols: dict[str, Protocol] = {
             "/v1/chat/completions": Chat(counting),
@@ -137,6 +144,8 @@ class FakeProvider:
                 return await self._serve(request, await request.content.read(), protocol)
             if request.method == "GET" and request.path in ("/bill", "/v1/models"):
                 return web.json_response(self._billed() if request.path == "/bill" else self._models())
+            if (sent := await self._batched(request)) is not None:
+                return self._response(sent) if sent.status else await self._cut(request, sent, begun=False)
             return web.json_response({"error": {"message": f"no {request.method} {request.path} here"}}, status=404)
         finally:
             self._under_way -= 1
@@ -151,6 +160,27 @@ class FakeProvider:
         shape = {"object": "model", "type": "model", "created": 0, "owned_by": "fake"}
         data = [{"id": name, "display_name": name, **shape} for name in names]
         return {"object": "list", "data": data, "has_more": False}
+
+    async def _batched(self, request: web.BaseRequest) -> Sent | None:
+        """The response to a request of a batch API; None where it is none."""
+        upload = request.method == "POST" and request.path == "/v1/files"
+        content = b"" if upload else await request.content.read()
+        key = _key_of(request)
+        if self._key is not None and key != self._key:
+            return _failed("unauthorized", key)
+        if self._queued and self._queued[0].kind in ERRORS:
+            return _failed(self._queued.popleft().kind, key)
+        if upload:
+            return self.batches.upload(await _form(request))
+        return self.batches.answer(request.method, request.path, request.query, content, key)
+
+    def _perform(self, path: str, body: Mapping[str, Any], key: str, batch: str, failing: bool) -> Sent:  # noqa: FBT001
+        """Answer a request of a batch; `failing` ones meet an error."""
+        received = self._received(path, body, key, batch)
+        fault = Fault("server_error") if failing else self._faults(received)
+        sent = self._reply(received, self._protocols[path], fault)
+        self._note_reply(received, sent, None if fault is None else fault.kind)
+        return sent
 
     async def _serve(self, request: web.BaseRequest, raw: bytes, protocol: Protocol) -> web.StreamResponse:
         if self._canned is not None and (canned := self._canned.get(request.path)) is not None:
@@ -185,12 +215,14 @@ class FakeProvider:
         return web.Response(body=body, content_type="application/json", headers=headers)
 
     def _receive(self, request: web.BaseRequest, body: Mapping[str, Any]) -> Received:
+        return self._received(request.path, body, _key_of(request))
+
+    def _received(self, path: str, body: Mapping[str, Any], key: str, batch: str | None = None) -> Received:
         hashed = digest(body)
-        key = request.headers.get("authorization", "").removeprefix("Bearer ") or request.headers.get("x-api-key", "")
-        received = Received(len(self.requests), self.counts[hashed], request.path, body, hashed, key)
+        received = Received(len(self.requests), self.counts[hashed], path, body, hashed, key, batch)
         self.requests.append(received)
         self.counts[hashed] += 1
-        self._note(kind="request", number=received.number, path=request.path, digest=hashed, body=body)
+        self._note(kind="request", number=received.number, path=path, digest=hashed, body=body)
         return received
 
     def _limited(self, protocol: Protocol, tokens: int, number: int) -> Sent | None:
@@ -267,6 +299,7 @@ class FakeProvider:
 
     def _charge(self, received: Received, sent: Sent, counted: Counted) -> None:
         price = price_of(self._prices, str(received.body.get("model")))
+        price = price if received.batch is None else halved(price)
         dollars = self.bill.add(counted, price)
         self._note(kind="bill", number=received.number, digest=received.digest, dollars=dollars, **asdict(counted))
         usage = received.body.get("usage")
@@ -299,6 +332,26 @@ class FakeProvider:
     def _note(self, **fields: Any) -> None:
         if self._log is not None:
             self._log.write(json.dumps(fields) + "\n")
+
+
+def _key_of(request: web.BaseRequest) -> str:
+    return request.headers.get("authorization", "").removeprefix("Bearer ") or request.headers.get("x-api-key", "")
+
+
+async def _form(request: web.BaseRequest) -> dict[str, bytes]:
+    """The parts of a multipart form by their names."""
+    found: dict[str, bytes] = {}
+    async for part in await request.multipart():
+        if isinstance(part, BodyPartReader) and part.name is not None:
+            found[part.name] = bytes(await part.read())
+    return found
+
+
+def _failed(kind: FaultKind, key: str) -> Sent:
+    status, code, message = ERRORS[kind]
+    return Sent(
+        status, {"type": "error", "error": {"type": code, "code": code, "message": message.replace("{key}", key)}}
+    )
 
 
 def _text(sent: Sent) -> str:

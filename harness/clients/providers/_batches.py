@@ -28,8 +28,6 @@ _SPARE = 1_000_000
 _SKEW = 3600.0
 # tries of what may be sent twice, and the longest wait between two, in seconds
 _TRIES, _LONGEST = 5, 60.0
-# parts of a multipart body that are no base64 and so stand in no line of JSON
-_BOUNDARY = "latent-harness-batch-3f6c1a"
 # the status that a live request has of an error of this type
 _STATUS = {
     "invalid_request_error": 400,
@@ -61,8 +59,8 @@ class Caller(Protocol):
         path: str,
         content: bytes | None = None,
         *,
-        headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
+        form: Mapping[str, Any] | None = None,
     ) -> httpx2.Response: ...
 
 
@@ -80,7 +78,7 @@ class _OpenAILine(msgspec.Struct):
 
 class _AnthropicResult(msgspec.Struct):
     type: str
-    message: msgspec.Raw | None = None
+    message: msgspec.Raw = msgspec.Raw(b"null")
     error: dict[str, Any] | None = None
 
 
@@ -114,7 +112,7 @@ class OpenAIBatches:
         Raises:
             ClientError: it was not taken; where the error is `billed` that is not known.
         """
-        uploaded = await _patiently(partial(self._upload, lines, mark))
+        uploaded = await _patiently(partial(self._upload, b"".join(lines), mark))
         order = {
             "input_file_id": uploaded["id"],
             "endpoint": f"/v1{path}",
@@ -170,9 +168,9 @@ class OpenAIBatches:
     async def _found(self, batch: str) -> Mapping[str, Any]:
         return await _patiently(lambda: _json(self._caller.call(f"/batches/{batch}")))
 
-    async def _upload(self, lines: Sequence[bytes], mark: str) -> Mapping[str, Any]:
-        kind = {"content-type": f"multipart/form-data; boundary={_BOUNDARY}"}
-        return await _json(self._caller.call("/files", _multipart(lines, mark), headers=kind))
+    async def _upload(self, content: bytes, mark: str) -> Mapping[str, Any]:
+        file = {"file": (f"{mark}.jsonl", content, "application/jsonl")}
+        return await _json(self._caller.call("/files", form={"body": {"purpose": "batch"}, "files": file}))
 
 
 class AnthropicBatches:
@@ -230,7 +228,7 @@ class AnthropicBatches:
 
     def _read(self, line: _AnthropicLine, request: Request) -> Reply | ClientError:
         result = line.result
-        if result.type == "succeeded" and result.message is not None:
+        if result.type == "succeeded":
             return self._caller.answered(httpx2.Response(200, content=bytes(result.message)), request)
         if result.type in ("expired", "canceled"):
             return Expired(f"the batch ended before the request's turn ({result.type})", model=self._caller.name)
@@ -264,16 +262,6 @@ def _lines(content: bytes) -> Iterator[bytes]:
         if line := content[start:end].strip():
             yield line
         start = end + 1
-
-
-def _multipart(lines: Sequence[bytes], mark: str) -> bytes:
-    """The body of an upload: the purpose, and the requests as a file."""
-    field = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
-    file = (
-        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{mark}.jsonl"\r\n'
-        "Content-Type: application/jsonl\r\n\r\n"
-    )
-    return b"".join((field.encode(), file.encode(), *lines, f"\r\n--{_BOUNDARY}--\r\n".encode()))
 
 
 async def _json(call: Awaitable[httpx2.Response]) -> Any:
@@ -314,6 +302,9 @@ async def _patiently(call: Callable[[], Awaitable[Any]], after: type[TransientEr
         asked = error.retry_after if isinstance(error, TransientError) else None
         return min(_LONGEST, 2.0 ** (state.attempt_number - 1) if asked is None else asked)
 
+    async def attempt() -> Any:
+        return await call()
+
     retrying = AsyncRetrying(
         retry=retry_if_exception(lambda error: isinstance(error, after)),
         stop=stop_after_attempt(_TRIES),
@@ -321,4 +312,4 @@ async def _patiently(call: Callable[[], Awaitable[Any]], after: type[TransientEr
         sleep=anyio.sleep,
         reraise=True,
     )
-    return await retrying(call)
+    return await retrying(attempt)

@@ -36,6 +36,8 @@ __all__ = ["Dialect", "Endpoint", "SDKClient", "SDKSettings", "endpoint", "joine
 _RESERVED = ("echo", "input", "messages", "model", "n", "prompt", "stream", "system")
 # of English a token is some 4 or 5 bytes: a text has hardly ever fewer tokens than this tells
 _BYTES_A_TOKEN = 6
+# what tells the SDKs that a body is a form
+_FORM = {"headers": {"content-type": "multipart/form-data"}}
 # while clients are made that send nothing
 _KEYLESS: ContextVar[bool] = ContextVar("_KEYLESS", default=False)
 
@@ -145,7 +147,9 @@ class Dialect(Protocol):
 class Connection(Protocol):
     """The part of an SDK's client that is used."""
 
-    async def post(self, path: str, *, cast_to: Any, content: Any, options: Any = ...) -> Any:
+    async def post(
+        self, path: str, *, cast_to: Any, content: Any = ..., body: Any = ..., files: Any = ..., options: Any = ...
+    ) -> Any:
         """Send a body and give the raw response."""
         ...
 
@@ -239,20 +243,24 @@ class SDKClient:
         path: str,
         content: bytes | None = None,
         *,
-        headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
+        form: Mapping[str, Any] | None = None,
     ) -> httpx2.Response:
-        """Post something beside the model's own requests, or fetch it where there is no content; `path` has no host.
+        """Post something beside the model's own requests, or fetch it where there is none; `path` has no host.
+
+        `form` holds the `body` and the `files` of a multipart form, as the SDK's `post` takes them.
 
         Raises:
             ClientError: the provider refused, or could not be reached.
         """
         url = self._base_url + path
-        options = {key: value for key, value in (("headers", headers), ("params", params)) if value}
+        options = {"params": params} if params else {}
         try:
-            if content is None:
-                return await self._connection.get(url, cast_to=httpx2.Response, options=options)
-            return await self._connection.post(url, cast_to=httpx2.Response, content=content, options=options)
+            if form is not None:
+                return await self._connection.post(url, cast_to=httpx2.Response, options=_FORM, **form)
+            if content is not None:
+                return await self._connection.post(url, cast_to=httpx2.Response, content=content)
+            return await self._connection.get(url, cast_to=httpx2.Response, options=options)
         except Exception as error:  # as in `_send`
             failed = self._translator.raised(error)
         raise failed

@@ -42,11 +42,15 @@ class Connections(httpx2.AsyncBaseTransport):
             aiohttp.ClientError, TimeoutError: there is none.
         """
         patience = request.extensions["timeout"]
+        try:
+            body = request.content
+        except httpx2.RequestNotRead:  # a form
+            body = await request.aread()
         async with self._opened().request(
             request.method,
             _url(str(request.url)),
             headers=request.extensions.get(_FIELDS, request.headers),
-            data=request.content,
+            data=body,
             allow_redirects=False,
             timeout=_timeout(patience["connect"], patience["read"], patience["pool"]),
         ) as response:
