@@ -33,7 +33,7 @@ SETTLED = 60.0
 # so many times a request is sent that fails for a passing reason, before whoever asks hears of it
 _TRIES = 3
 # results that are committed together
-_CHUNK = 256
+CHUNK = 256
 _NOTHING = Amount()
 
 
@@ -220,7 +220,7 @@ class Batches:
                 continue
             found.seen.add(attempt)
             self._settle(found, noted, result.read(unpack_shape(noted.shape)))
-            if len(found.seen) % _CHUNK == 0:
+            if len(found.seen) % CHUNK == 0:
                 await self._commit(found)
         await self._commit(found)
         for noted in self._rows.left(row.id):

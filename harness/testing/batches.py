@@ -22,6 +22,14 @@ BatchFaultKind = Literal[
 
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _MOST = {"openai": 50_000, "anthropic": 100_000}
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    529: "overloaded_error",
+}
 _EXPIRED = "This request could not be executed before the completion window expired."
 
 
@@ -95,7 +103,7 @@ class Batches:
             case "POST", ["v1", "batches"]:
                 return self._create_openai(json.loads(content), key)
             case "GET", ["v1", "batches"]:
-                return self._page([self._openai(batch) for batch in self._listed("openai")], query, "after")
+                return self._page(self._listed("openai", self._openai), query, "after")
             case "GET", ["v1", "batches", batch]:
                 return self._seen(batch, self._openai)
             case "GET", ["v1", "files", file, "content"]:
@@ -103,7 +111,7 @@ class Batches:
             case "POST", ["v1", "messages", "batches"]:
                 return self._create_anthropic(json.loads(content), key)
             case "GET", ["v1", "messages", "batches"]:
-                return self._page([self._anthropic(batch) for batch in self._listed("anthropic")], query, "after_id")
+                return self._page(self._listed("anthropic", self._anthropic), query, "after_id")
             case "GET", ["v1", "messages", "batches", batch]:
                 return self._seen(batch, self._anthropic)
             case "GET", ["v1", "messages", "batches", batch, "results"]:
@@ -247,9 +255,14 @@ class Batches:
         found.looks -= 1
         return Sent(200, data)
 
-    def _listed(self, whose: str) -> list[_Batch]:
+    def _listed(self, whose: str, shown: Callable[[_Batch], dict[str, Any]]) -> list[dict[str, Any]]:
+        """A look at all batches of a provider, the newest first."""
         own = [batch for batch in self.made if (batch.endpoint == "/v1/messages") == (whose == "anthropic")]
-        return [batch for batch in reversed(own) if batch.fault is None or batch.fault.kind != "unlisted"]
+        found = [batch for batch in reversed(own) if batch.fault is None or batch.fault.kind != "unlisted"]
+        data = [shown(batch) for batch in found]
+        for batch in found:
+            batch.looks -= 1
+        return data
 
     def _page(self, items: list[dict[str, Any]], query: Mapping[str, str], cursor: str) -> Sent:
         start = next((at + 1 for at, item in enumerate(items) if item["id"] == query.get(cursor)), 0)
@@ -300,7 +313,9 @@ def _anthropic_line(line: Mapping[str, Any], end: str) -> dict[str, Any]:
     elif line["status"] == 200:
         result = {"type": "succeeded", "message": line["data"]}
     else:
-        result = {"type": "errored", "error": line["data"]}
+        # here the type alone tells what the status of a live request does
+        error = {**line["data"]["error"], "type": _TYPES.get(line["status"], "api_error")}
+        result = {"type": "errored", "error": {**line["data"], "error": error}}
     return {"custom_id": line["custom_id"], "result": result}
 
 

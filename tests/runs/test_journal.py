@@ -169,6 +169,18 @@ def test_a_journal_of_the_first_schema_is_brought_up_to_date_beside_a_copy(tmp_p
     assert len(list(Journal(tmp_path / "journal.sqlite").replies())) == 1
 
 
+async def test_a_journal_of_the_second_schema_gets_the_tables_of_batches(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    async with Journal(path) as journal:
+        await journal.finish(_unit())
+    with closing(sqlite3.connect(path)) as plain:
+        plain.executescript("DROP TABLE batches; DROP TABLE batched; UPDATE meta SET value = '2';")
+    journal = Journal(path)
+    assert journal.unit(_unit().key) == _unit()
+    assert list(journal.rows("SELECT * FROM batched")) == list(journal.rows("SELECT * FROM batches")) == []
+    assert (tmp_path / "journal.schema-2.sqlite").is_file()
+
+
 async def test_a_unit_done_again_replaces_the_old_one(tmp_path: Path) -> None:
     async with Journal(tmp_path / "j") as journal:
         await journal.finish(_unit(status="provider_error", pending=True))

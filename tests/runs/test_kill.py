@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,35 +20,6 @@ from harness.testing import FakeProvider, Received, by_keywords
 from harness.values import digest
 
 pytestmark = pytest.mark.anyio
-
-# Starts a process for each order it reads, so that each begins with the modules loaded and dies alone.
-STARTER = """
-import asyncio, json, os, sys
-from pathlib import Path
-import anthropic, openai
-import harness.clients.providers.openai_api, harness.explainers.contexts, harness.scorers.detection
-import harness.subject.collect
-from harness.runs.running import conduct
-from harness.task import load_task
-
-def run(order):
-    os.environ.update(order["environment"])
-    outcome = asyncio.run(conduct(load_task(order["task"]), Path(order["out"])))
-    return 0 if outcome.stopped_by is None and not outcome.interrupted else 3
-
-for line in sys.stdin:
-    order = json.loads(line)
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            code = run(order)
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    print(pid, flush=True)
-    print(os.waitpid(pid, 0)[1], flush=True)
-"""
 
 
 @dataclass
@@ -68,36 +37,6 @@ class Server:
                 self.at = None
                 self.do()
         return by_keywords(messages, body)
-
-
-class Starter:
-    """The process that starts runs."""
-
-    async def __aenter__(self) -> Starter:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", STARTER, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-        )
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        await self._process.wait()
-
-    async def start(self, task: Path, out: Path, **environment: str) -> int:
-        """Start a run; gives its process id."""
-        assert self._process.stdin is not None
-        order = {"task": str(task), "out": str(out), "environment": environment}
-        self._process.stdin.write(json.dumps(order).encode() + b"\n")
-        return await self._line()
-
-    async def end(self) -> int:
-        """The exit code of what was started, negative where a signal ended it."""
-        return os.waitstatus_to_exitcode(await self._line())
-
-    async def _line(self) -> int:
-        assert self._process.stdout is not None
-        return int(await self._process.stdout.readline())
 
 
 @pytest.fixture
@@ -130,7 +69,7 @@ def _counts(provider: FakeProvider, start: int) -> dict[str, int]:
 class Trial:
     """One directory in which a run is killed and gone on with until it ends."""
 
-    def __init__(self, starter: Starter, provider: FakeProvider, server: Server, task: Path, out: Path) -> None:
+    def __init__(self, starter: Any, provider: FakeProvider, server: Server, task: Path, out: Path) -> None:
         self._starter, self._provider, self._server = starter, provider, server
         self._task, self._out = task, out
         self._paid: set[str] = set()
@@ -172,11 +111,11 @@ class Trial:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_a_killed_run_ends_as_an_undisturbed_one_and_pays_for_nothing_twice(
-    task: Path, tmp_path: Path, results_of: Callable[[Path], set[tuple[str, str, str]]]
+    task: Path, tmp_path: Path, results_of: Callable[[Path], set[tuple[str, str, str]]], starting: Callable[[], Any]
 ) -> None:
     draw = random.Random(20)
     server = Server()
-    async with FakeProvider(server.answer, delay=0.004) as provider, Starter() as starter:
+    async with FakeProvider(server.answer, delay=0.004) as provider, starting() as starter:
         environment = {"FAKE_BASE_URL": provider.openai_url, "ANTHROPIC_BASE_URL": provider.url}
 
         def trial(name: str) -> Trial:
@@ -210,11 +149,11 @@ async def test_a_killed_run_ends_as_an_undisturbed_one_and_pays_for_nothing_twic
 
 
 async def test_the_directory_of_a_killed_run_is_free(
-    task: Path, tmp_path: Path, results_of: Callable[[Path], set[tuple[str, str, str]]]
+    task: Path, tmp_path: Path, results_of: Callable[[Path], set[tuple[str, str, str]]], starting: Callable[[], Any]
 ) -> None:
     """Its lock dies with it, though the note of who held it stays."""
     server = Server()
-    async with FakeProvider(server.answer) as provider, Starter() as starter:
+    async with FakeProvider(server.answer) as provider, starting() as starter:
         environment = {"FAKE_BASE_URL": provider.openai_url, "ANTHROPIC_BASE_URL": provider.url}
         mine = Trial(starter, provider, server, task, tmp_path / "run")
         assert await mine.go(**environment, **{VARIABLE: "unit-committed:1"}) == -signal.SIGKILL
