@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from harness.cli.analyse import analyse
+from harness.cli.batches import batches
 from harness.cli.collect import collect
 from harness.cli.compare import compare
 from harness.cli.examples import examples
@@ -44,6 +45,7 @@ app.command("run")(run)
 app.command("try")(try_)
 app.command("plan")(plan)
 app.add_typer(prompts, name="prompts")
+app.command("batches")(batches)
 app.command("collect")(collect)
 app.command("examples")(examples)
 app.command("models")(models)

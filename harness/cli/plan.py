@@ -53,6 +53,10 @@ def print_plan(made: Forecast) -> None:
     screen.print(Text(f"so far:     {_short(done.calls)} calls, {_short(done.tokens)} tokens, {paid}"))
     screen.print(Text(f"to come:    {_sentence(made.total.calls, made.total.tokens, made.total.dollars)}"))
     screen.print(Text(f"in the end: {_sentence(*made.total.ending)}"))
+    for offer in made.offers:
+        live, batch = (f"{_span(price, _money)} dollars" for price in (offer.live, offer.by_batch))
+        words = f"{batch} by batch, and {live} live" if offer.batch else f"{live} live, and {batch} by batch"
+        screen.print(Text(visible(f"to come of {offer.model}: {words}")))
     for note in made.notes:
         screen.print(Text(visible(note)))
 

@@ -38,6 +38,7 @@ __all__ = [
     "RunBudget",
     "assemble",
     "connect",
+    "offers_batches",
     "price_of",
     "request_key",
 ]
@@ -62,9 +63,18 @@ def connect(name: str, settings: Mapping[str, Any] | None = None) -> Client:
     except UnknownKind as error:
         raise UnknownKind(f'model "{name}": {error}') from error
     # of a local model `batch` is a number of rows
-    if (settings or {}).get("batch") is True and not getattr(provider, "batches", False):
+    if (settings or {}).get("batch") is True and not offers_batches(name):
         raise TaskError(f'[model."{name}"]: batch: {kind}/ has no batch API: openai/ and anthropic/ have one')
     return provider.connect(model, validated(provider.Settings, dict(settings or {}), f'[model."{name}"]'))
+
+
+def offers_batches(name: str) -> bool:
+    """Whether a model's provider has a batch API.
+
+    Raises:
+        UnknownKind: there is no such provider.
+    """
+    return bool(getattr(registry.load("providers", name.partition("/")[0]), "batches", False))
 
 
 def assemble(

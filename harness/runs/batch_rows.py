@@ -21,8 +21,9 @@ from harness.runs.journal import Journal, Operation, reserving
 
 __all__ = ["OUT", "WAITING", "BatchRow", "BatchRows", "Noted", "State"]
 
-# `unsure` whether the provider has it; `out`; `collected`; `refused` as a whole; `unsent` after all
-State = Literal["unsure", "out", "collected", "refused", "unsent"]
+# `unsure` whether the provider has it; `out`; `collected`; `refused` as a whole; `unsent` after all; and `forgotten`,
+# because somebody wished so
+State = Literal["unsure", "out", "collected", "refused", "unsent", "forgotten"]
 OUT: tuple[State, ...] = ("unsure", "out")
 # an attempt's outcome until its batch is collected
 WAITING = "waiting"
@@ -166,6 +167,17 @@ class BatchRows:
                 (free + "(SELECT attempt FROM batched WHERE batch = ?)", own),
                 ("DELETE FROM batched WHERE batch = ?", own),
                 self.ending(batch, "refused", 0, told),
+            ]
+        )
+
+    async def forget(self, batch: str) -> None:
+        """Commit that a batch is never collected: its requests are asked anew, and what they may cost stays charged."""
+        own = [bytes.fromhex(batch)]
+        await self._journal.commit(
+            [
+                ("UPDATE attempts SET outcome = NULL WHERE id IN (SELECT attempt FROM batched WHERE batch = ?)", own),
+                ("DELETE FROM batched WHERE batch = ?", own),
+                self.ending(batch, "forgotten", 0, "never collected"),
             ]
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["Cost", "Forecast", "Line", "Range"]
+__all__ = ["Cost", "Forecast", "Line", "Offer", "Range"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,10 @@ class Range:
         """The same on top of what is known."""
         return Range(self.expected + known, self.low + known, self.high + known)
 
+    def times(self, factor: float) -> Range:
+        """The same times a factor."""
+        return Range(self.expected * factor, self.low * factor, self.high * factor)
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -64,13 +68,24 @@ class Line:
         return self.calls.beyond(self.done.calls), self.tokens.beyond(self.done.tokens), dollars
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a model whose provider has a batch API still costs, live and by batch; `batch` is how the task has it."""
+
+    model: str
+    batch: bool
+    live: Range
+    by_batch: Range
+
+
 @dataclass(frozen=True)
 class Forecast:
     """What a run would ask and cost.
 
     `total` leaves the free lines out, and has in `done` all that was charged in the run directory, for earlier tasks
     too. `latents` are the chosen ones, `todo` of which are not done; `rehearsed` of these were rendered to the last
-    prompt, the others are taken to be like them. `notes` are sentences that a person should read.
+    prompt, the others are taken to be like them. `notes` are sentences that a person should read; `offers` are the
+    models with a batch API and a known price.
     """
 
     task: str
@@ -81,6 +96,7 @@ class Forecast:
     todo: int
     rehearsed: int
     notes: tuple[str, ...]
+    offers: tuple[Offer, ...] = ()
 
     def table(self) -> pd.DataFrame:
         """A row for each line.

@@ -12,14 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.clients import offers_batches
+from harness.clients.batches import DISCOUNT
 from harness.clients.models import Models
 from harness.clients.prices import Price, price_of
 from harness.clients.protocol import Client
 from harness.errors import StoreError
+from harness.runs.batch_rows import BatchRows
+from harness.runs.batches import batch_price
 from harness.runs.collecting import is_collected, store_folder
 from harness.runs.directory import JOURNAL
 from harness.runs.extrapolate import DRAWS, Coming, Common, Draws, Flow, common, draw, extent
-from harness.runs.forecast import Cost, Forecast, Line, Range
+from harness.runs.forecast import Cost, Forecast, Line, Offer, Range
 from harness.runs.journal import Journal, StoredAttempt
 from harness.runs.populations import Population, open_populations
 from harness.runs.probing import check_wants, probe
@@ -154,6 +158,7 @@ class _Planning:
         if journal is not None:
             self._book.written.update(_written(self._plan, journal))
             self._book.lacking.update(one.request for one in journal.attempts() if _in_vain(one))
+            self._book.out.update(BatchRows(journal).keys())
         self._arms = _arms(self._plan, several=len(self._coders) > 1)
         self._coder = {arm.digest[:ARM]: arm.coder for arm in (*self._plan.explanation_arms, *self._plan.score_arms)}
         self._todo: list[Latent] = []
@@ -161,8 +166,12 @@ class _Planning:
         self._notes: list[str] = []
 
     def _wrap(self, client: Client) -> Client:
-        self._prices[client.name] = price_of(client.name, self._task.model.get(client.name))
+        price = batch_price if self._by_batch(client.name) else price_of
+        self._prices[client.name] = price(client.name, self._task.model.get(client.name))
         return rehearsing(client, self._prices[client.name], self._book)
+
+    def _by_batch(self, model: str) -> bool:
+        return self._task.model.get(model, {}).get("batch") is True
 
     async def rehearse(self, sample: int) -> None:
         """Rehearse some of the latents to do, and, for what they took, some of those done."""
@@ -186,7 +195,8 @@ class _Planning:
 
     def forecast(self, directory: Path) -> Forecast:
         """What the rehearsed requests come to."""
-        taken = tally(self._journal, self._book.asked.values())
+        offering = {name: price for name, price in self._prices.items() if offers_batches(name)}
+        taken = tally(self._journal, self._book.asked.values(), offering)
         generator = np.random.default_rng(seed_of(self._task.seed, "plan"))
         coming: defaultdict[Key, list[Asked]] = defaultdict(list)
         for asked in self._book.asked.values():
@@ -201,7 +211,17 @@ class _Planning:
         total = _total([drawn[key] for key in keys if not self._free(key[1])], taken)
         counts = sum(map(len, self._latents.values())), len(self._todo), len(self._chosen)
         notes = (*self._notes, *_notes(lines, total, self._task.limits))
-        return Forecast(self._task.name, directory, lines, total, *counts, notes)
+        offers = tuple(offer for name in sorted(offering) if (offer := self._offer(name, drawn)) is not None)
+        return Forecast(self._task.name, directory, lines, total, *counts, notes, offers)
+
+    def _offer(self, model: str, drawn: Mapping[Key, Draws]) -> Offer | None:
+        """What a model costs both ways; None where no price is known, or nothing is to come."""
+        dollars = [draws.dollars for key, draws in drawn.items() if key[1] == model]
+        known = [found for found in dollars if found is not None]
+        if len(known) < len(dollars) or not sum(found.mean() for found in known):
+            return None
+        found, batch = _range(sum(known, np.zeros(DRAWS))), self._by_batch(model)
+        return Offer(model, batch, *((found.times(1 / DISCOUNT), found) if batch else (found, found.times(DISCOUNT))))
 
     def _counts(self, asked: Asked) -> bool:
         """Whether a request is of a latent that was rehearsed and is to do, or of none at all."""

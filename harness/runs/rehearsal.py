@@ -99,12 +99,14 @@ class Book:
     """What a rehearsal notes: each request once, by its whole key.
 
     `replies` gives remembered replies, `written` is by the arms' digests, and `lacking` has the keys' beginnings of
-    probes that were answered without what they asked for.
+    probes that were answered without what they asked for. `out` has the whole keys of requests that are out by batch:
+    they are charged already, as if they were remembered.
     """
 
     replies: Callable[[str], Reply | None]
     written: dict[str, Written] = field(default_factory=dict)
     lacking: set[str] = field(default_factory=set)
+    out: set[str] = field(default_factory=set)
     asked: dict[str, Asked] = field(default_factory=dict)
     questions: set[tuple[str, Purpose, str, int]] = field(default_factory=set)
 
@@ -208,7 +210,7 @@ class _Rehearsing(Layer):
                 request.max_tokens,
                 max(1, _length(stand_in) // 4),
                 self._again(request),
-                kept is not None,
+                kept is not None or key in self._book.out,
                 free,
             )
         if key[:_KEY] in self._book.lacking and kept is None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from harness.clients.prices import Price
+from harness.runs.batch_rows import WAITING
 from harness.runs.extrapolate import Failures, Heard
 from harness.runs.forecast import Cost
 from harness.runs.journal import Journal, StoredAttempt
 from harness.runs.rehearsal import Asked
+from harness.values import Usage
 
 __all__ = ["ARM", "Key", "Tally", "key_of", "tally"]
 
@@ -19,8 +22,9 @@ __all__ = ["ARM", "Key", "Tally", "key_of", "tally"]
 ARM = 24
 # replies of a model that are looked at for how many tokens it makes of a byte
 _REPLIES = 200
-# attempts that say nothing of how often a model fails: never sent
-_UNSENT = "unsent"
+# attempts that say nothing of how often a model fails: never learned, for that was a kill of this process; never sent;
+# and those whose batch is out
+_SAY_NOTHING = (None, "unsent", WAITING)
 
 # the beginning of an arm's digest, or the stage of requests for no arm, and a model
 Key: TypeAlias = tuple[str, str]
@@ -45,8 +49,12 @@ class Tally:
         return tokens / size if tokens else None
 
 
-def tally(journal: Journal | None, asked: Iterable[Asked]) -> Tally:
-    """What a run's ledger says, of rehearsed requests in particular; one without an outcome counts in full."""
+def tally(journal: Journal | None, asked: Iterable[Asked], prices: Mapping[str, Price | None] | None = None) -> Tally:
+    """What a run's ledger says, of rehearsed requests in particular; one without an outcome counts in full.
+
+    `prices` are of models of which some requests may have been asked at another price, by batch or not: what is heard
+    of single requests is then at this one.
+    """
     found = Tally()
     if journal is None:
         return found
@@ -60,7 +68,7 @@ def tally(journal: Journal | None, asked: Iterable[Asked]) -> Tally:
         if attempt.outcome != "ok":
             continue
         if (one := rehearsed.get(attempt.request)) is not None:
-            found.heard[key_of(one)].append(_heard(one, attempt))
+            found.heard[key_of(one)].append(_heard(one, attempt, (prices or {}).get(attempt.model)))
         elif len(samples[attempt.model]) < _REPLIES:
             samples[attempt.model].append(attempt)
     for model, attempts in samples.items():
@@ -74,8 +82,7 @@ def key_of(asked: Asked) -> Key:
 
 
 def _counted(failures: Failures, attempt: StoredAttempt) -> Failures:
-    # one whose outcome was never learned fell to a kill of this process
-    if attempt.outcome in (None, _UNSENT):
+    if attempt.outcome in _SAY_NOTHING:
         return failures
     if attempt.outcome == "ok":
         return Failures(failures.answered + 1, failures.free, failures.charged)
@@ -83,9 +90,12 @@ def _counted(failures: Failures, attempt: StoredAttempt) -> Failures:
     return Failures(failures.answered, failures.free + 1 - charged, failures.charged + charged)
 
 
-def _heard(one: Asked, attempt: StoredAttempt) -> Heard:
-    output = attempt.output or 0
-    return Heard(one.size, attempt.tokens - output, output, attempt.dollars, one.purpose.latent, one.again)
+def _heard(one: Asked, attempt: StoredAttempt, price: Price | None) -> Heard:
+    output, dollars = attempt.output or 0, attempt.dollars
+    if price is not None and attempt.input is not None:
+        used = Usage(attempt.input, attempt.cache_read or 0, attempt.cache_write or 0, output)
+        dollars = price.cost(used)
+    return Heard(one.size, attempt.tokens - output, output, dollars, one.purpose.latent, one.again)
 
 
 def _sizes(journal: Journal, attempts: Iterable[StoredAttempt]) -> tuple[int, int]:

@@ -343,7 +343,11 @@ async def _form(request: web.BaseRequest) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     async for part in await request.multipart():
         if isinstance(part, BodyPartReader) and part.name is not None:
-            found[part.name] = bytes(await part.read())
+            # not `read`, which takes a megabyte at most
+            chunks: list[bytes] = []
+            while chunk := await part.read_chunk(1 << 20):
+                chunks.append(bytes(chunk))
+            found[part.name] = b"".join(chunks)
     return found
 
 

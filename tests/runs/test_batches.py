@@ -18,6 +18,7 @@ from harness.runs.batch_rows import BatchRows
 from harness.runs.conductor import result_hash
 from harness.runs.directory import JOURNAL
 from harness.runs.journal import Journal
+from harness.runs.plan import aplan
 from harness.runs.progress import Silent
 from harness.runs.running import Outcome, conduct
 from harness.runs.stop import Stop
@@ -489,3 +490,43 @@ async def test_a_provider_without_a_batch_api_is_refused_before_anything(
     ):
         await trial("run").go(model, model, [model])
     assert not trial("run").out.exists()
+
+
+async def test_a_plan_tells_both_prices_and_counts_what_is_out_once(
+    write_task: Callable[..., Path], tmp_path: Path, at: Any
+) -> None:
+    price = {"input": 1.0, "output": 10.0}
+
+    def task(*, batch: bool) -> Any:
+        model = {ANTHROPIC: {"batch": batch, "price": price}}
+        writer = [{"name": "a", "kind": "contexts", "model": ANTHROPIC}]
+        scorer = [{"name": "detection", "kind": "detection", "model": ANTHROPIC, "batch": 5}]
+        return load_task(
+            write_task(model=model, explainer=writer, scorer=scorer, latents={"sample": 6, "min_examples": 50})
+        )
+
+    async with FakeProvider(looks=1) as provider:
+        at(provider)
+        await conduct(task(batch=False), tmp_path / "run", limit=3)
+        live, batch = [await aplan(task(batch=how), tmp_path / "run") for how in (False, True)]
+        pilot = len(provider.requests)
+        (one,), (other,) = live.offers, batch.offers
+        assert (one.model, one.batch, other.batch) == (ANTHROPIC, False, True)
+        assert one.live.expected == pytest.approx(live.total.dollars.expected)
+        assert other.by_batch.expected == pytest.approx(batch.total.dollars.expected)
+        # replies that were paid at the live price tell what those by batch will cost
+        assert batch.total.dollars.expected == pytest.approx(live.total.dollars.expected / 2, rel=0.02)
+        for each in (one, other):
+            assert each.by_batch.expected == pytest.approx(each.live.expected / 2)
+        await conduct(task(batch=True), tmp_path / "run")
+        out = len(provider.requests) - pilot
+        waiting = await aplan(task(batch=True), tmp_path / "run")
+        assert waiting.total.done.calls == pilot + out
+        while (await conduct(task(batch=True), tmp_path / "run")).waiting:
+            pass
+        assert waiting.total.calls.low <= len(provider.requests) - pilot - out <= waiting.total.calls.high
+        assert (
+            batch.total.dollars.low
+            <= provider.bill.dollars - (live.total.done.dollars or 0)
+            <= batch.total.dollars.high
+        )
