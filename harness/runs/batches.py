@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.clients import connect, price_of
 from harness.clients.batches import DISCOUNT, BatchAPI, Batching, Result, attempt_of, custom_id, unpack_shape
-from harness.clients.budget import RunBudget
+from harness.clients.budget import Budget
 from harness.clients.draining import pausing
 from harness.clients.ledger import Amount, Attempt, new_id
 from harness.clients.metering import kind_of, priced
@@ -41,14 +41,16 @@ _NOTHING = Amount()
 class Batches:
     """The desk that clients hand requests over to; one a run.
 
-    Made when what an earlier run wrote down and never submitted is forgotten (`BatchRows.drop_unsent`). `trouble` says
-    by model why its requests cannot go by batch now.
+    Made when what an earlier run wrote down and never submitted is forgotten (`BatchRows.drop_unsent`). With `leaving`
+    nothing is written down: a worker leaves it to its run. `trouble` says by model why its requests cannot go by batch
+    now.
     """
 
     journal: Journal
-    budget: RunBudget
+    budget: Budget
     note_line: Callable[[str], None]
     stopping: Callable[[], bool]
+    leaving: bool = False
     trouble: dict[str, str] = field(default_factory=dict)
     _senders: dict[str, _Sender] = field(default_factory=dict)
     _foreign: list[Client] = field(default_factory=list)
@@ -97,6 +99,8 @@ class Batches:
             OverBudget: it might cost more than is left.
             Waiting: it might, unless what is out costs less than it may.
         """
+        if self.leaving:
+            raise Waiting("the request is left to the run that submits batches")
         try:
             await self.budget.reserve(attempt.reserved)
         except OverBudget:

@@ -51,8 +51,8 @@ class Conductor:
 
     `latents` are the chosen ones by coder, in the seeded order; `retry_failed` does failed units again that were
     paid for. Once `stop` is wished or an account fails nothing new is asked: what is in flight is finished, and
-    `run` returns. `mine` are the latents to work on where others work on the rest: all of them if None. `waiting` counts
-    latents some requests of which go by batch and have no reply yet.
+    `run` returns. `mine` are the latents to work on where others work on the rest: all of them if None. `waiting`
+    counts latents some requests of which go by batch and have no reply yet.
     """
 
     task: Task

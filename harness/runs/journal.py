@@ -267,6 +267,7 @@ class Journal:
     def rows(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Sequence[Any]]:
         """What a SELECT finds."""
         return self._reading.execute(statement, values)
+
     def _found(self, statement: str, key: str) -> Sequence[Any] | None:
         """The row of a key, here or in the copy beneath."""
         row = self._reading.execute(statement, [bytes.fromhex(key)]).fetchone()

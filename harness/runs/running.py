@@ -109,7 +109,7 @@ async def conduct(
         def draining() -> bool:
             return stop.wished if conductor is None else conductor.draining
 
-        batches = Batches(journal, budget, progress.note, draining)
+        batches = Batches(journal, budget, progress.note, draining, leaving=part is not None)
         stack.push_async_callback(batches.aclose)
 
         def wrap(client: Client) -> Client:

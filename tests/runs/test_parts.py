@@ -248,3 +248,24 @@ def test_a_copy_needs_nothing_beside_it(tmp_path: Path) -> None:
     with closing(Journal(tmp_path / "new.sqlite", moved)) as journal:
         assert journal.unit(key(1)) is None
     assert not list(tmp_path.glob("elsewhere.sqlite-*"))
+
+
+async def test_workers_leave_what_goes_by_batch_to_their_run(
+    remote_task: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = load_task(
+        remote_task(
+            latents={"sample": 4, "min_examples": 50},
+            model={"openai/writer": {"batch": True, "logprobs": True}, "openai-api/fake/judge": {"logprobs": True}},
+            explainer=[{"name": "a", "kind": "contexts", "model": "openai/writer"}],
+        )
+    )
+    async with FakeProvider(looks=1) as provider:
+        monkeypatch.setenv("OPENAI_BASE_URL", provider.openai_url)
+        monkeypatch.setenv("FAKE_BASE_URL", provider.openai_url)
+        assert (await conduct(task, tmp_path / "run", crew=InTurn(2))).waiting == 1
+        assert [batch.requests for batch in provider.batches.made] == [4]
+        while (outcome := await conduct(task, tmp_path / "run", crew=InTurn(2))).waiting:
+            assert len(provider.batches.made) == 1
+    assert (outcome.failures, len(provider.batches.made)) == ({}, 1)
+    assert max(provider.counts.values()) == 1
