@@ -12,6 +12,7 @@ import pandas as pd
 
 from harness.analysis.arms import arms, layers
 from harness.analysis.calibrations import calibrations
+from harness.analysis.choices import choices
 from harness.analysis.compare import compare
 from harness.analysis.disagreements import disagreements
 from harness.analysis.interventions import interventions, regressions
@@ -79,6 +80,7 @@ TABLES: Mapping[str, Table] = {
         "a latent and explainer that two scorers rank most differently, with evidence (A.4.7)",
         lambda run, *_: disagreements(run),
     ),
+    "choices": Table("an explainer that chose among candidates: select and scored figures, optimism", choices),
     "correlations": Table("a pair of scorers (tables A1, A2)", _compared("correlations"), "correlations"),
     "reliabilities": Table("a scorer: split-half reliability", _compared("reliabilities"), "reliabilities"),
     "costs": Table("an explainer, or scorer on a rung: what one latent took (table 1)", _compared("costs"), "costs"),
