@@ -150,10 +150,20 @@ def _role(
     prompt: str,
     free: Iterable[str],
 ) -> RoleLine:
-    model = identity.get("model") or [""]
+    models = list(dict.fromkeys(_writers(identity)))
+    model_free = bool(models) and set(models) <= set(free)
     digest = identity.get("prompt")
     # what answers without a model reads no prompt
-    rendered = isinstance(digest, str) and model[0] not in free
-    return RoleLine(
-        role, name, kind, str(model[0]), model[0] in free, prompt if rendered else "", str(digest) if rendered else ""
-    )
+    rendered = isinstance(digest, str) and not model_free
+    shown = (prompt, str(digest)) if rendered else ("", "")
+    return RoleLine(role, name, kind, ", ".join(models), model_free, *shown)
+
+
+def _writers(identity: Mapping[str, Any]) -> Iterator[str]:
+    """The models that write or judge: its own, and those of the explainers that it is made of."""
+    if identity.get("model"):
+        yield str(identity["model"][0])
+    candidates = identity.get("candidates")
+    for part in (identity.get("explainer"), *(candidates if isinstance(candidates, list) else ())):
+        if isinstance(part, Mapping):
+            yield from _writers(part)
