@@ -217,7 +217,9 @@ class _Rehearsing(Layer):
             raise MissingLogprobs("an earlier probe was answered without logprobs", model=self.name)
         if free:
             return await self._client.generate(request)
-        return kept or stand_in
+        # about what it would come to: agents keep within a budget
+        usage = Usage(input=len(wire.body) // 4, output=max(1, _length(stand_in) // 4), requests=1)
+        return kept or replace(stand_in, usage=usage)
 
     def _again(self, request: Request) -> bool:
         """Whether the same question was asked before: then its first reply could not be read."""
@@ -241,10 +243,7 @@ class _Rehearsing(Layer):
             text, calls = request.question.usual(
                 _words(key, self._book.written.get(purpose().arm, Written()), Random(key))
             )
-            turn = Reply(text, "calls" if calls else "stop", Usage(), calls=calls)
-            # about what it would come to: agents keep within a budget
-            read = Usage(input=len(self.wire(request).body) // 4, output=_length(turn) // 4, requests=1)
-            return replace(turn, usage=read)
+            return Reply(text, "calls" if calls else "stop", Usage(), calls=calls)
         if isinstance(request.question, Simulate):
             return _said(Simulation((0.0,) * len(request.question.passage.tokens)), request.question)
         if isinstance(request.question, Intruder | Steered):

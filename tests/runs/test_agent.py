@@ -35,6 +35,7 @@ from tests.explainers.agent.scripted import PAIRS, TRUTH, investigator, write_co
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).resolve().parents[2]
+JUDGE = "openai/gpt-4.1-mini"
 OPENAI, ANTHROPIC, TEXT = "openai/gpt-4.1", "anthropic/claude-sonnet-5", "openai-api/fake/plain"
 
 
@@ -355,6 +356,10 @@ async def test_what_an_agent_may_take_is_foretold(
         before = len(provider.requests)
         forecast = await aplan(task(OPENAI, {"turns": 8}), tmp_path / "none", collect=True)
         assert len(provider.requests) == before
+    tested = await aplan(task(OPENAI, {"turns": 8, "by": JUDGE, "tests": 3}), tmp_path / "none")
+    (judging,) = [line for line in tested.lines if line.model == JUDGE]
+    # three tests of 40 passages, five at a time
+    assert 4 * 3 * 8 <= judging.calls.low < 4 * 3 * 8 + 4
     (line,) = [line for line in forecast.lines if line.stage == "explain" and line.model == OPENAI]
     # every turn of every latent: the most that it can be but for failures
     assert line.calls.low == 4 * 8
