@@ -31,6 +31,7 @@ from harness.task import Task, load_task
 from harness.testing import Answer, FakeProvider, by_keywords
 from harness.values import digest
 from tests.explainers.agent.scripted import PAIRS, TRUTH, investigator, write_concepts
+from tests.explainers.agent.telling import told
 
 pytestmark = pytest.mark.anyio
 
@@ -146,6 +147,8 @@ async def test_latents_alike_on_all_examples_are_told_apart_by_a_text_written_fo
         ["submit"],
     ]
     assert "another bank" in trace[1]["calls"][0]["result"]
+    if model == OPENAI:
+        assert told(trace) in (ROOT / "docs" / "agent.md").read_text(encoding="utf-8")
     assert "Balanced accuracy 1.00" in trace[2]["calls"][0]["result"]
     assert units[1].result["notes"]["protocol"] == ("text" if model == TEXT else "tools")
     (traced,) = [latent.traces for latent in gather(run).latents if latent.latent.index == 1]
