@@ -15,7 +15,7 @@ from harness.analysis.calibrations import calibrations
 from harness.analysis.choices import choices
 from harness.analysis.compare import compare
 from harness.analysis.disagreements import disagreements
-from harness.analysis.interventions import interventions, regressions
+from harness.analysis.interventions import interventions, pairs, regressions
 from harness.analysis.load import Run, load
 from harness.analysis.matching import labels
 from harness.analysis.quantiles import quantiles
@@ -71,6 +71,7 @@ TABLES: Mapping[str, Table] = {
         "a scorer of interventions against another scorer (figures 4 and A7)",
         lambda run, scorer, _: regressions(run, scorer),
     ),
+    "pairs": Table("a pair of continuations, without and with an intervention", lambda run, *_: pairs(run)),
     "firing": Table("an arm, scorer and band of the firing rate", firing),
     "calibration": Table(
         "an arm, scorer, rung and tenth of the probability",

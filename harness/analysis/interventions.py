@@ -16,12 +16,13 @@ from harness.errors import UserError
 from harness.metrics import correlation, mean_interval, regression, unpaired_interval
 from harness.metrics.intervals import Interval
 from harness.subject.calibrate_search import Status
+from harness.subject.intervened import Intervened
 from harness.task import POPULATIONS
 
 if TYPE_CHECKING:
     from harness.analysis.load import Run
 
-__all__ = ["REACHED", "interventions", "regressions"]
+__all__ = ["REACHED", "interventions", "pairs", "regressions"]
 
 # how near to its target, as a share of that, a KL counts as reached: the calibration's own tolerance
 REACHED = 0.1
@@ -62,6 +63,40 @@ def regressions(run: Run, scorer: str | None = None) -> pd.DataFrame:
     others = _others(run, {found.scorer for found in _known(run)})
     rows = [row for found in _known(run, scorer) for row in _regressed(found, others)]
     return pd.DataFrame(rows, columns=None if rows else ["scorer", "other"])
+
+
+def pairs(run: Run) -> pd.DataFrame:
+    """One row a pair of continuations to score with: of which latent at which target, and what the subject wrote.
+
+    Columns: `coder`, `latent`, `target`, `kl`, `strength` and `status` (as `interventions`), `context` and `start` of
+    the prompt in the store, `quantile`, `prompt`, `clean`, `steered`. Rows of one latent and target are in the order of
+    a score's verdicts.
+    """
+    rows = [row for coder, arm in run.record.get("interventions", {}).items() for row in _pairs(run, coder, arm)]
+    if not rows:
+        raise UserError(f"{run.path}: no latent was changed")
+    return pd.DataFrame(rows)
+
+
+def _pairs(run: Run, coder: str, arm: str) -> Iterator[dict[str, Any]]:
+    for unit in run.journal.units(arm):
+        for one in map(Intervened.from_json, unit.result.get("targets", ())):
+            told = one.calibration
+            for pair in one.score:
+                yield {
+                    "coder": coder,
+                    "latent": unit.latent,
+                    "target": told.target,
+                    "kl": told.kl,
+                    "strength": told.strength,
+                    "status": told.status,
+                    "context": None if pair.place is None else pair.place.context,
+                    "start": None if pair.place is None else pair.place.start,
+                    "quantile": pair.quantile,
+                    "prompt": pair.prompt,
+                    "clean": pair.clean,
+                    "steered": pair.steered,
+                }
 
 
 @dataclass(frozen=True, slots=True)

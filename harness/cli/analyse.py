@@ -37,8 +37,8 @@ def analyse(
 ) -> None:
     """Print or write a table of runs; several runs make one table that says in what their tasks differ.
 
-    Tables: arms, differences, latents, quantiles, layers, interventions, regressions, firing, calibration,
-    disagreements, correlations, reliabilities, costs, explanations, scores, figures, verdicts.
+    Tables: arms, differences, latents, quantiles, layers, interventions, regressions, pairs, firing,
+    calibration, disagreements, correlations, reliabilities, costs, explanations, scores, figures, verdicts.
     """
     from harness.analysis.analyse import analyse as made
 

@@ -270,6 +270,7 @@ def _record(task: Task, store: Store, plan: Plan, models: Models, latents: Mappi
     """All that decides or describes the results, JSON-able, for the journal and the frozen task."""
     figures = {name: asdict(found) for name, found in read_figures(store).items()}
     manifest = store.manifest
+    changed = {"interventions": dict(plan.interventions)} if plan.interventions else {}
     found = {
         "id": store.id,
         "path": str(store.path.resolve()),
@@ -289,6 +290,7 @@ def _record(task: Task, store: Store, plan: Plan, models: Models, latents: Mappi
         "scorers": {name: dict(scorer.identity) for name, scorer in plan.scorers.items()},
         "latents": dict(latents),
         "model_free": models.model_free(),
+        **changed,
         "versions": _versions(),
     }
 

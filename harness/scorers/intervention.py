@@ -102,7 +102,10 @@ def figures(found: Intervened, told: Told) -> dict[str, Any]:
 
 
 def _verdicts(pairs: tuple[Pair, ...], told: Told) -> Verdicts:
-    """One a pair: by logprobs its nats; by a judge whether the second passage was said to be the amplified one."""
+    """One a pair, in their order: by logprobs its nats; by a judge whether the second passage was said to be amplified.
+
+    They are of no window, so that nobody takes them for verdicts on one: a pair's place is told with the interventions.
+    """
     failures: list[FailureStatus | None] = [
         value.status if isinstance(value, Failure) else None for value in told.values
     ]
@@ -119,4 +122,4 @@ def _verdicts(pairs: tuple[Pair, ...], told: Told) -> Verdicts:
 
 
 def _example(pair: Pair) -> Example:
-    return Example(Passage((pair.prompt,), place=pair.place), np.zeros(1, np.float32), pair.quantile or None)
+    return Example(Passage((pair.prompt,)), np.zeros(1, np.float32), pair.quantile or None)

@@ -14,7 +14,7 @@ import pytest
 import tomli_w
 
 from harness.analysis.analyse import analyse
-from harness.analysis.interventions import interventions, regressions
+from harness.analysis.interventions import interventions, pairs, regressions
 from harness.analysis.load import Run, load
 from harness.errors import UserError
 from harness.metrics import mean_interval, unpaired_interval
@@ -46,7 +46,7 @@ def made(records: list[Any], matched: list[int] | None = None, chosen: list[int]
         SimpleNamespace(
             name="made", path=Path("made"), seed=0, rung="random", score_records=lambda: records,
             populations=places, latents={"sae~random-direction": chosen or []}, scoring=arms,
-            metric_of=lambda name: {"nats": "nats", "f": "a"}[name], chance_of=lambda _: 0.0,
+            record={}, metric_of=lambda name: {"nats": "nats", "f": "a"}[name], chance_of=lambda _: 0.0,
         ),
     )  # fmt: skip
 
@@ -188,6 +188,10 @@ def test_a_real_run_s_tables_are_what_its_scores_say(run: Run) -> None:
     # explanations of effects are not judged at another KL
     judged = {row["explainer"] for row in rows(table, scorer="judge-3.0") if row["control"] != "none"}
     assert judged == {"effect-3.0"}
+    texts = analyse(run, table="pairs")
+    assert set(texts["coder"]) == {"sae", "sae~random-direction"}
+    assert len(rows(texts, coder="sae", latent=659, target=0.33)) == 6
+    assert all(row["prompt"] and row["quantile"] in range(1, 6) for row in rows(texts))
     lines = analyse(run, table="regressions", scorer="judge-0.33")
     assert [(row["explainer"], row["other"], row["other_explainer"]) for row in rows(lines)] == [
         ("effect-0.33", "fuzzing", "contexts")
@@ -199,3 +203,5 @@ def test_a_real_run_s_tables_are_what_its_scores_say(run: Run) -> None:
 def test_a_run_without_interventions_is_told() -> None:
     with pytest.raises(UserError, match="made: no score is by an intervention"):
         interventions(made([]))
+    with pytest.raises(UserError, match="made: no latent was changed"):
+        pairs(made([]))

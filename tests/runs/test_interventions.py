@@ -25,6 +25,7 @@ from harness.runs.plan import aplan
 from harness.runs.progress import Silent
 from harness.runs.running import check, conduct
 from harness.runs.trying import attempt
+from harness.scorers.verdicts import NOWHERE
 from harness.subject.intervene import Intervening
 from harness.subject.intervened import Intervened
 from harness.subject.steer import Steering
@@ -155,7 +156,8 @@ async def test_each_latent_and_kl_has_an_explanation_and_scores_of_its_own(
         assert row.verdicts is not None
         assert row.unit is not None
         pairs = found[row.latent][TARGETS.index(1.0)].score
-        assert row.verdicts.start.tolist() == [pair.place.start for pair in pairs if pair.place]
+        assert set(row.verdicts.context.tolist()) == {NOWHERE}
+        assert all(pair.place is not None for pair in pairs)
         assert row.verdicts.quantile.tolist() == [pair.quantile for pair in pairs]
         if row.scoring.scorer == "nats-1":
             assert row.unit.result["metrics"]["nats"] == pytest.approx(row.verdicts.value.mean(), rel=1e-5)

@@ -18,6 +18,7 @@ from harness.resources import fixture
 from harness.scorers.amplified import ByJudge, ByLogprobs, Told
 from harness.scorers.base import Scored
 from harness.scorers.intervention import InterventionScorer, figures
+from harness.scorers.verdicts import NOWHERE
 from harness.subject.calibrate_search import Calibration
 from harness.subject.intervened import Intervened
 from harness.testing import MockClient
@@ -155,14 +156,13 @@ async def scored(found: list[Intervened] | Failure, models: Models, **settings: 
     return await scorer.score(WORDS, ScoredSet("random", (), LATENT), seed=5)
 
 
-async def test_a_verdict_is_of_a_pair_where_it_stands_and_failures_are_counted() -> None:
+async def test_a_verdict_is_of_a_pair_and_of_no_window_and_failures_are_counted() -> None:
     def sometimes(question: Steered) -> str:
         return "neither" if "Boil" in question.passages[0].text else "2"
 
     found = await scored([intervened()], judging(sometimes))
     verdicts = found.verdicts
-    assert verdicts.context.tolist() == [0, 1, 2, 3]
-    assert set(verdicts.start.tolist()) == {32}
+    assert set(verdicts.context.tolist()) == {NOWHERE}
     assert verdicts.quantile.tolist() == [1, 2, 3, 4]
     assert verdicts.failures() == {"unparsable": 1}
     assert verdicts.label.tolist() == [1, 1, 1, -1]
