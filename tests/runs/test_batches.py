@@ -256,6 +256,8 @@ async def test_what_has_no_reply_is_asked_again_alone(
         assert 0 < failed < whole or kind == "duplicates"
         assert outcomes.count("ok") == len(live)
         assert len(outcomes) == len(live) + failed
+        # each counts once, and a budget gets back what it set aside once
+        assert sum(row.replies for row in BatchRows(mine.journal).batches(("collected",))) == len(live)
     assert found(mine.out) == found(trial("live").out)
 
 
