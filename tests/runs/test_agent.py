@@ -28,7 +28,7 @@ from harness.runs.plan import aplan
 from harness.runs.running import conduct
 from harness.store import CoderFrame, ManifestFrame, Rows, Store, StoreWriter, Vocabulary
 from harness.task import Task, load_task
-from harness.testing import Answer, FakeProvider, by_keywords
+from harness.testing import Answer, FakeProvider, Tokens, by_keywords
 from harness.values import digest
 from tests.explainers.agent.scripted import PAIRS, TRUTH, investigator, write_concepts
 from tests.explainers.agent.telling import told
@@ -368,3 +368,73 @@ async def test_what_an_agent_may_take_is_foretold(
     assert line.calls.low == 4 * 8
     spent = sum(unit.result["usage"]["input"] for unit in explained(load(tmp_path / "run")).values())
     assert line.tokens.low > 4 * spent
+
+
+@pytest.mark.parametrize("model", [OPENAI, ANTHROPIC])
+async def test_malicious_calls_over_the_wire_are_answered_and_the_agent_goes_on(
+    model: str, task: Callable[..., Task], ask: Any, tmp_path: Path
+) -> None:
+    wrong = [
+        ToolCall("c0", "rm -rf /; drop", "{}"),
+        ToolCall("c1", "read", json.dumps({"texts": ["x" * 300_000]})),
+        ToolCall("c2", "examples", json.dumps({"where": ["scored"], "count": {"$ne": 1}})),
+        # Anthropic's protocol cannot carry what is no JSON
+        ToolCall("c3", "read", "{broken" if model == OPENAI else json.dumps({"texts": {"0": "a"}})),
+    ]
+    seen: list[list[str]] = []
+
+    def malicious(messages: Any, body: Any) -> Answer:
+        turn = sum(message["role"] == "assistant" for message in messages)
+        seen.append([str(message["content"]) for message in messages if message["role"] == "tool"])
+        if turn == 0:
+            return Answer("", calls=tuple(wrong))
+        return Answer("", calls=(ToolCall("c9", "submit", '{"explanation": "Words."}'),))
+
+    async with FakeProvider(malicious, tokens=Tokens(len, lambda text: [text])) as provider:
+        ask(provider)
+        await conduct(task(model, latents={"ids": [0], "min_examples": 50}), tmp_path)
+    unit = explained(load(tmp_path))[0]
+    assert unit.result["text"] == "Words."
+    assert [result.startswith("error: ") for result in seen[1]] == [True] * 4
+    assert sum(map(len, seen[1])) < 1500
+
+
+async def test_on_a_live_subject_texts_are_read_and_the_latent_is_added_and_ablated(
+    task: Callable[..., Task], ask: Any, tmp_path: Path
+) -> None:
+    prompts = ["Log of the Petrel, April", "The ferry to Falbury leaves on"]
+    turns = [
+        ("read", {"texts": ["Log of the Petrel, April 27", "x"]}),
+        ("change", {"prompts": prompts, "how": "add", "nats": 0.5}),
+        ("change", {"prompts": prompts[:1], "how": "ablate"}),
+        ("submit", {"explanation": "Words."}),
+    ]
+
+    def scripted(messages: Any, body: Any) -> Answer:
+        turn = sum(message["role"] == "assistant" for message in messages)
+        name, arguments = turns[turn]
+        return Answer("", calls=(ToolCall(f"c{turn}", name, json.dumps(arguments)),))
+
+    corpus = {"path": str(fixture("text", "demo.jsonl")), "tokens": 40_000}
+    live = task(
+        OPENAI,
+        {"by": "lexical/rules"},
+        subject={"model": str(fixture("subject")), "corpus": corpus, "context": 256, "batch": 16},
+        coder=[{"name": "sae", "hookpoint": "model.layers.1", "path": str(fixture("subject", "sae"))}],
+        latents={"sample": 1, "min_examples": 40, "max_rate": 0.3},
+        examples={"scored": {"activating": 10, "non_activating": 10, "minimum": 5}},
+        scorer=[{"name": "detection", "kind": "detection", "model": "lexical/rules"}],
+    )
+    async with FakeProvider(scripted) as provider:
+        ask(provider)
+        await conduct(live, tmp_path)
+        tools = [tool["function"]["name"] for tool in provider.requests[0].body["tools"]]
+    assert tools == ["examples", "read", "change", "test", "submit"]
+    (unit,) = explained(load(tmp_path)).values()
+    read, added, ablated, _ = [step["calls"][0] for step in unit.result["notes"]["trace"]]
+    assert not any("error" in call for call in (read, added, ablated))
+    assert read["result"].startswith("1. ")
+    assert "2. x" in read["result"]
+    moved = [float(found) for found in re.findall(r"moved by ([\d.]+) nats", added["result"])]
+    assert sum(moved) / 2 == pytest.approx(0.5, rel=0.15)
+    assert ablated["result"].count("next token moved by") == 1
