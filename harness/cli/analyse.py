@@ -38,7 +38,7 @@ def analyse(
     """Print or write a table of runs; several runs make one table that says in what their tasks differ.
 
     Tables: arms, differences, latents, quantiles, layers, interventions, regressions, pairs, firing,
-    calibration, disagreements, correlations, reliabilities, costs, explanations, scores, figures, verdicts.
+    calibration, disagreements, choices, correlations, reliabilities, costs, explanations, scores, figures, verdicts.
     """
     from harness.analysis.analyse import analyse as made
 
