@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from harness.runs.sending import Sent
 
-__all__ = ["prompts"]
+__all__ = ["list_", "prompts", "show"]
 
 prompts = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 
