@@ -16,7 +16,7 @@ import pytest
 from msgspec import structs
 
 from fixtures.how_many_latents import latents_needed, power
-from fixtures.near_misses import Figures, World, collected, figures
+from fixtures.near_misses import Figures, World, collected, collected_long, figures
 from harness.clients import Client, Reply, Request
 from harness.clients.models import Models
 from harness.clients.wire import Wire
@@ -36,6 +36,9 @@ SCORERS = ("detection", "fuzzing", "simulation")
 HARD = 0.4
 FEW = 30
 WINDOWS = 20
+# for what says too much: latents, by how often the judge errs, with so many windows of either half
+BROAD = {0.0: FEW, 0.1: FEW, 0.2: FEW, 0.3: 45, 0.4: None}
+BROAD_WINDOWS = 100
 
 
 @pytest.fixture(scope="module")
@@ -140,15 +143,61 @@ def test_without_errors_detection_is_what_the_stores_activations_say(world: Call
             assert found["detection", arm, 0.0][at] == pytest.approx(_balanced(one, labels))
 
 
-def test_a_broad_explanation_is_told_from_the_truth_where_its_sibling_fires(store: Store) -> None:
-    here = World(store, 0, WINDOWS)
-    asked = here.arms("broad")
-    assert len(asked) >= 30
-    found = anyio.run(figures, here, asked, {"detection": [0.0, 0.2], "fuzzing": [0.0], "simulation": [0.0]})
-    for scorer, error in {(scorer, error) for scorer, _, error in found}:
-        true, broad, shuffled = (found[scorer, arm, error] for arm in ("true", "broad", "shuffled"))
-        assert _above(true, broad) < 0.01, (scorer, error)
-        assert _above(broad, shuffled) < 0.01, (scorer, error)
+@pytest.fixture(scope="module")
+def broad(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float, int], Figures]:
+    """The figures of true, broad and shuffled explanations under a seed, where judges err so often."""
+    store = collected_long(tmp_path_factory.mktemp("long"))
+
+    here = cache(lambda seed: World(store, seed, BROAD_WINDOWS))
+
+    @cache
+    def of(latents: int | None, seed: int) -> Figures:
+        errors = [error for error in ERRORS if BROAD[error] == latents]
+        return anyio.run(figures, here(seed), here(seed).arms("broad")[:latents], dict.fromkeys(SCORERS, errors))
+
+    return lambda error, seed: of(BROAD[error], seed)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_true_explanations_beat_broad_ones_where_siblings_fire_and_these_beat_other_latents(
+    broad: Callable[[float, int], Figures], scorer: str, error: float
+) -> None:
+    for better, worse in (("true", "broad"), ("broad", "shuffled")):
+        p = []
+        for seed in SEEDS:
+            found = broad(error, seed)
+            first, second = (found[scorer, arm, error] for arm in (better, worse))
+            assert len(first) >= FEW
+            p.append(_above(first, second))
+        assert sum(one < 0.01 for one in p) >= 9, (better, worse, p)
+
+
+def test_on_the_rung_of_siblings_they_fire_in_three_of_four_silent_windows(world: Callable[[int], World]) -> None:
+    here = world(0)
+    sets = here.sets("sibling")
+    assert len(sets) >= 10
+    for one in sets:
+        own, other = (_fired(here, latent) for latent in (_latent(one), here.sibling(_latent(one))))
+        at = np.array([_at(example.passage) for example in one.examples])
+        truth = np.array([example.activating for example in one.examples])
+        assert (np.isin(at, own) == truth).all()
+        assert np.isin(at[~truth], other).sum() >= 0.75 * WINDOWS
+        assert len(np.unique(at)) == len(at)
+
+
+@pytest.mark.parametrize("error", [0.1, 0.2])
+@pytest.mark.parametrize("scorer", ["detection", "fuzzing"])
+def test_errors_leave_their_share_of_what_tells_broad_explanations_from_the_truth(
+    broad: Callable[[float, int], Figures], scorer: str, error: float
+) -> None:
+    gone = []
+    for seed in SEEDS:
+        found = broad(error, seed)
+        gone.append(found[scorer, "broad", error] - error - (1 - 2 * error) * found[scorer, "broad", 0.0])
+    every = np.concatenate(gone)
+    deviation = np.sqrt(error * (1 - error) / (2 * BROAD_WINDOWS * len(every)))
+    assert every.mean() == pytest.approx(0, abs=3.5 * deviation)
 
 
 def test_a_sibling_that_fires_elsewhere_is_no_near_miss_but_worse_than_any_other_where_it_fires(store: Store) -> None:
