@@ -180,7 +180,7 @@ def test_what_is_wrong_elsewhere_is_told_by_validate(
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), list({(name, json.dumps(data)) for name, data, _, _ in [*DAMAGES, *CHECKED]})
+    ("name", "data"), sorted({(name, json.dumps(data)) for name, data, _, _ in [*DAMAGES, *CHECKED]})
 )
 def test_without_the_damage_it_is_right(tmp_path: Path, name: str, data: str) -> None:
     assert check(written(tmp_path, name, json.loads(data), None)).problems == []
