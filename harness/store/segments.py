@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from harness.errors import StoreError
 from harness.store.files import checksum, open_array, read_stretch, sync_folder, write_array, write_json
 
-__all__ = ["Columns", "Part", "Segment", "check_segments", "list_segments", "sort_by_latent", "write_segment"]
+__all__ = [
+    "Columns",
+    "Part",
+    "Segment",
+    "check_segments",
+    "continue_with",
+    "list_segments",
+    "sort_by_latent",
+    "write_segment",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,8 +146,8 @@ def write_segment(
     return Segment(path, start, stop, nonzeros)
 
 
-def list_segments(folder: Path) -> list[Segment]:
-    """The finished segments in order; leftovers of an interrupted write are deleted.
+def list_segments(folder: Path, start: int = 0) -> list[Segment]:
+    """The finished segments in order, from context `start` on; leftovers of an interrupted write are deleted.
 
     Raises:
         StoreError: a segment is broken, or the segments do not follow one another.
@@ -148,12 +157,27 @@ def list_segments(folder: Path) -> list[Segment]:
     for leftover in folder.glob("*.tmp"):
         shutil.rmtree(leftover)
     found = [_read(path) for path in sorted(folder.glob("seg-*"))]
-    expected = 0
+    expected = start
     for segment in found:
         if segment.start != expected:
             raise StoreError(f"{segment.path} starts at context {segment.start} where {expected} was expected")
         expected = segment.stop
     return found
+
+
+def continue_with(folder: Path, start: int, others: Path) -> int:
+    """Move segments here that lie elsewhere and continue what ends before context `start`: where they end.
+
+    Both folders lie in one file system.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(others.glob("seg-*[0-9]")):
+        segment = _read(path)
+        if segment.start == start:
+            path.rename(folder / path.name)
+            start = segment.stop
+    sync_folder(folder)
+    return start
 
 
 def check_segments(segments: Sequence[Segment]) -> None:

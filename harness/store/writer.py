@@ -55,15 +55,18 @@ class StoreWriter:
     at `next_context`. Made by `create`, `resume` or `begin`.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, lock: FolderLock, segment: tuple[int, int]) -> None:
+    def __init__(
+        self, path: Path, manifest: Manifest, lock: FolderLock, segment: tuple[int, int], start: int = 0
+    ) -> None:
         self._path = path
         self._manifest = manifest
         self._lock = lock
         self._segment_nonzeros, self._segment_tokens = segment
-        self._segments = list_segments(path / "segments")
+        self._start = start
+        self._segments = list_segments(path / "segments", start)
         self._dtype = np.dtype(manifest.frame.value_dtype).newbyteorder("<")
         self._held = {coder.name: Buffer(coder, self._dtype) for coder in manifest.coders}
-        self.next_context: int = self._segments[-1].stop if self._segments else 0
+        self.next_context: int = self._segments[-1].stop if self._segments else start
         self._clear()
 
     @classmethod
@@ -76,11 +79,13 @@ class StoreWriter:
         *,
         segment_nonzeros: int = SEGMENT_NONZEROS,
         segment_tokens: int = SEGMENT_TOKENS,
+        start: int = 0,
     ) -> StoreWriter:
         """Start a store in a new or empty folder.
 
         A segment is written once it holds `segment_nonzeros` activations of a coder, eight times as many of all
-        coders (6 to 12 bytes of memory each) or `segment_tokens` tokens.
+        coders (6 to 12 bytes of memory each) or `segment_tokens` tokens. With `start` these are the segments of a store
+        from that context on, to be moved to those before; they are no store by themselves.
 
         Raises:
             StoreError: the folder holds something, is being written, or two coders share a name.
@@ -92,7 +97,7 @@ class StoreWriter:
             lock = take(folder)
             try:
                 _begin(folder, described, vocabulary, coders)
-                return cls(folder, described, lock, (segment_nonzeros, segment_tokens))
+                return cls(folder, described, lock, (segment_nonzeros, segment_tokens), start)
             except BaseException:
                 lock.release()
                 raise
@@ -106,6 +111,7 @@ class StoreWriter:
         *,
         segment_nonzeros: int = SEGMENT_NONZEROS,
         segment_tokens: int = SEGMENT_TOKENS,
+        start: int = 0,
     ) -> StoreWriter:
         """Go on with a store that was not finished.
 
@@ -129,7 +135,7 @@ class StoreWriter:
                     )
                 # rows may be wanted now that were not before, or no longer: they are written at the end
                 now = found.model_copy(update={"coders": wanted.coders})
-                return cls(folder, now, lock, (segment_nonzeros, segment_tokens))
+                return cls(folder, now, lock, (segment_nonzeros, segment_tokens), start)
             except BaseException:
                 lock.release()
                 raise
@@ -144,16 +150,37 @@ class StoreWriter:
         *,
         segment_nonzeros: int = SEGMENT_NONZEROS,
         segment_tokens: int = SEGMENT_TOKENS,
+        start: int = 0,
     ) -> StoreWriter:
         """Resume the store in a folder if one was begun there, else create it.
 
         Raises:
             StoreError: as `create` and `resume`.
         """
-        limits = {"segment_nonzeros": segment_nonzeros, "segment_tokens": segment_tokens}
+        limits = {"segment_nonzeros": segment_nonzeros, "segment_tokens": segment_tokens, "start": start}
         if (Path(path) / "manifest.json").exists():
             return cls.resume(path, manifest, coders, **limits)
         return cls.create(path, manifest, vocabulary, coders, **limits)
+
+    @classmethod
+    def reopen(cls, path: str | os.PathLike[str]) -> StoreWriter:
+        """Go on with a store that was not finished, as it was begun.
+
+        Raises:
+            StoreError: there is no such store, it is finished, being written or broken.
+        """
+        folder = Path(path)
+        read_manifest(folder)
+        with writing(folder):
+            lock = take(folder)
+            try:
+                found = read_manifest(folder)
+                if found.finished:
+                    raise StoreError(f"{folder} is finished: open it, or choose another folder")
+                return cls(folder, found, lock, (SEGMENT_NONZEROS, SEGMENT_TOKENS))
+            except BaseException:
+                lock.release()
+                raise
 
     def append(self, tokens: NDArray[Any], documents: NDArray[Any], rows: Mapping[str, Rows]) -> None:
         """Add contexts after `next_context`.
@@ -239,7 +266,7 @@ class StoreWriter:
                 raise ValueError(f'rows of "{name}" have an indptr that does not cover them')
 
     def _flush(self) -> None:
-        start = self._segments[-1].stop if self._segments else 0
+        start = self._segments[-1].stop if self._segments else self._start
         tokens, documents = np.concatenate(self._tokens), np.concatenate(self._documents)
         first = start * self._manifest.frame.context
         # one coder after the other: no two are in memory twice

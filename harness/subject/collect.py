@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from harness.store import CoderFrame, Manifest, Rows, Store, StoreWriter, Vocabu
 from harness.store.adding import add_rows
 from harness.store.files import write_json
 from harness.store.format import read_manifest
+from harness.store.lock import take
+from harness.store.segments import continue_with
 from harness.subject.background import BackgroundWriter, full_disk_told
 from harness.subject.coders.protocol import TokenCoder
 from harness.subject.figures import CoderFigures
@@ -27,7 +30,19 @@ if TYPE_CHECKING:
     from harness.subject.memory import Halved
     from harness.subject.reading import Reading
 
-__all__ = ["GC_BATCHES", "collect", "read_figures", "store_config"]
+__all__ = [
+    "GC_BATCHES",
+    "HalvedRecord",
+    "collect",
+    "finished",
+    "opened",
+    "packed_counts",
+    "parts_folder",
+    "read_figures",
+    "read_on",
+    "store_config",
+    "take_over",
+]
 
 Progress = Callable[[int, int], None]
 
@@ -75,46 +90,109 @@ def collect(
             what was collected is kept.
     """
     plan = CollectionPlan.of(subject, coders, base)
-    if (found := _finished(out, plan.manifest)) is not None:
+    if (found := finished(out, plan.manifest)) is not None:
         return add_rows(out) if subject.rows and not all(coder.rows for coder in found.coders) else Store.open(out)
+    take_over(out)
     loaded, reading = plan.load(base)
-    vocabulary = Vocabulary.from_tokenizer(plan.tokenizer.backend)
+    with full_disk_told(out), opened(plan, loaded, reading, out) as writer:
+        record = HalvedRecord(out, writer.next_context)
+        grid = ((number * subject.batch, *batch) for number, batch in enumerate(plan.batches()))
+        done = read_on(plan, loaded, reading, grid, writer, record, progress)
+        if progress is not None:
+            progress(done, done)
+        return writer.finish(packed_counts(plan) | record.counts())
+
+
+def opened(plan: CollectionPlan, loaded: Mapping[str, Any], reading: Reading | None, out: Path) -> StoreWriter:
+    """The store of a plan, begun or gone on with once each coder's figures are taken.
+
+    Raises:
+        CoderError: a coder leaves too much of the variance unexplained.
+        StoreError: something else is there.
+    """
     figures = _figures(plan, reading) if reading else {}
     frames = [
         CoderFrame(
-            coder.name, info.n_latents, info.hookpoint, info.revision, loaded[coder.name].decoder, rows=subject.rows
+            coder.name,
+            info.n_latents,
+            info.hookpoint,
+            info.revision,
+            loaded[coder.name].decoder,
+            rows=plan.subject.rows,
         )
-        for coder, info in zip(coders, plan.infos, strict=True)
+        for coder, info in zip(plan.coders, plan.infos, strict=True)
     ]
+    writer = StoreWriter.begin(out, plan.manifest.frame, Vocabulary.from_tokenizer(plan.tokenizer.backend), frames)
+    _write_figures(out, figures)
+    return writer
+
+
+def read_on(
+    plan: CollectionPlan,
+    loaded: Mapping[str, Any],
+    reading: Reading | None,
+    grid: Iterable[tuple[int, NDArray[np.uint32], NDArray[np.int32]]],
+    writer: StoreWriter,
+    record: HalvedRecord,
+    progress: Progress | None,
+) -> int:
+    """Read batches of the global grid, each with the number of its first context, and append what is not there yet.
+
+    Returns the number of tokens in the batches; see `collect` for `progress`.
+    """
     texts = {name: coder for name, coder in loaded.items() if isinstance(coder, TokenCoder)}
-    with full_disk_told(out), StoreWriter.begin(out, plan.manifest.frame, vocabulary, frames) as writer:
-        _write_figures(out, figures)
-        record = _HalvedRecord(out, writer.next_context)
-        begun = writer.next_context
-        done = 0
-        with BackgroundWriter(writer) as background:
-            for number, (tokens, documents) in enumerate(plan.batches()):
-                first = number * subject.batch
-                skip = min(len(tokens), max(0, begun - first))
-                done += tokens.size
-                if skip < len(tokens):
-                    # whole batches of the global grid, also where a resumed collection begins within one
-                    rows = reading.rows(tokens, documents, first) if reading else {}
-                    rows |= _text_rows(texts, vocabulary, tokens, documents)
-                    start = skip * subject.context
-                    background.append(
-                        tokens[skip:], documents[skip:], {name: _after(part, start) for name, part in rows.items()}
-                    )
-                    record.keep(reading.halved if reading else ())
-                    if number % GC_BATCHES == 0:
-                        gc.collect()
-                if progress is not None:
-                    progress(done, plan.total(done))
-        if progress is not None:
-            progress(done, done)
-        packed = plan.packer.packed
-        counts = {"documents": packed.documents, "dropped_tokens": packed.dropped, "padding": packed.padding}
-        return writer.finish(counts | record.counts())
+    vocabulary = Vocabulary.from_tokenizer(plan.tokenizer.backend)
+    begun = writer.next_context
+    done = 0
+    with BackgroundWriter(writer) as background:
+        for number, (first, tokens, documents) in enumerate(grid):
+            skip = min(len(tokens), max(0, begun - first))
+            done += tokens.size
+            if skip < len(tokens):
+                # whole batches of the global grid, also where a resumed collection begins within one
+                rows = reading.rows(tokens, documents, first) if reading else {}
+                rows |= _text_rows(texts, vocabulary, tokens, documents)
+                start = skip * plan.subject.context
+                background.append(
+                    tokens[skip:], documents[skip:], {name: _after(part, start) for name, part in rows.items()}
+                )
+                record.keep(reading.halved if reading else ())
+                if number % GC_BATCHES == 0:
+                    gc.collect()
+            if progress is not None:
+                progress(done, plan.total(done))
+    return done
+
+
+def packed_counts(plan: CollectionPlan) -> dict[str, int]:
+    """What packing came to, once all batches were drawn."""
+    packed = plan.packer.packed
+    return {"documents": packed.documents, "dropped_tokens": packed.dropped, "padding": packed.padding}
+
+
+def parts_folder(out: Path) -> Path:
+    """Where the parts of a store lie that is collected in stretches; beside it, in the same file system."""
+    return out.with_name(f"{out.name}.parts")
+
+
+def take_over(out: Path) -> None:
+    """Take what was collected in stretches and continues the store, as if it had been collected here; the rest goes.
+
+    Raises:
+        StoreError: the store or a part of it is being written.
+    """
+    parts = parts_folder(out)
+    if not parts.is_dir():
+        return
+    if (out / "manifest.json").is_file() and not read_manifest(out).finished:
+        with StoreWriter.reopen(out) as writer:
+            stop, record = writer.next_context, HalvedRecord(out, writer.next_context)
+            for part in sorted((path for path in parts.iterdir() if path.is_dir()), key=lambda path: int(path.name)):
+                lock = take(part)
+                stop = continue_with(out / "segments", stop, part / "segments")
+                record.take(part)
+                lock.release()
+    shutil.rmtree(parts)
 
 
 def read_figures(store: Store) -> dict[str, CoderFigures]:
@@ -148,7 +226,7 @@ def _figures(plan: CollectionPlan, reading: Reading) -> dict[str, CoderFigures]:
     return found
 
 
-class _HalvedRecord:
+class HalvedRecord:
     """The file in a store that says which contexts were read in smaller batches than its manifest tells."""
 
     def __init__(self, store: Path, begun: int) -> None:
@@ -162,6 +240,12 @@ class _HalvedRecord:
         """Write these down, if they are more than before."""
         if halved != self._now:
             self._now = halved
+            write_json(self._path, self._all())
+
+    def take(self, other: Path) -> None:
+        """Also those of another folder."""
+        if (other / HALVED).is_file():
+            self._earlier += json.loads((other / HALVED).read_text(encoding="utf-8"))
             write_json(self._path, self._all())
 
     def counts(self) -> dict[str, int]:
@@ -178,7 +262,7 @@ class _HalvedRecord:
         return [*self._earlier, *(asdict(one) for one in self._now)]
 
 
-def _finished(out: Path, wanted: Manifest) -> Manifest | None:
+def finished(out: Path, wanted: Manifest) -> Manifest | None:
     """The manifest of the finished store that is wanted, if it is there already.
 
     Raises:
