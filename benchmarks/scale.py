@@ -1,13 +1,13 @@
-"""How much faster a stage that waits for replies gets with workers on Ray, and what they cost.
+"""How much faster a stage that waits for replies gets with workers on Ray, and what collecting on them costs.
 
-`python -m benchmarks.scale [--workers N ...] [--latents N] [--delay S] [--in-flight N] [--rounds N]`
+`python -m benchmarks.scale [--workers N ...] [--latents N] [--delay S] [--in-flight N] [--tokens N] [--rounds N]`
 
 A task of one explainer and one scorer, which asks for each example by itself, on a store of random words; the fake
 provider, in a process of its own, answers after `delay` seconds. One process works on `in-flight` latents at once, and
 so does each worker. Ray is started before, and a small run is done on it: what is measured is a run, with the actors
 that it starts, and not the start of Ray. CPU seconds are those of the run's own process and of its workers, without
-those of Ray's other processes. Rounds alternate between the ways; figures are medians, ratios are taken within a round.
-The last line is JSON.
+those of Ray's other processes. Then the demo's store is collected by one process and by as many workers, on one thread each: `--tokens` of it.
+Rounds alternate between the ways; figures are medians, ratios are taken within a round. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Mapping
+from contextlib import chdir, closing
 from pathlib import Path
 
 import numpy as np
 import tomli_w
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from harness.runs.collecting import collected
 from harness.runs.conductor import result_hash
 from harness.runs.directory import JOURNAL
 from harness.runs.journal import Journal
+from harness.runs.progress import Silent
 from harness.runs.running import conduct
+from harness.runs.stop import Stop
 from harness.scale.crew import RayCrew, ray_crew
 from harness.store import CoderFrame, ManifestFrame, Rows, StoreWriter, Vocabulary
 from harness.task import Task, load_task
@@ -113,39 +116,73 @@ def main() -> None:
     parser.add_argument("--latents", type=int, default=48)
     parser.add_argument("--delay", type=float, default=0.5, help="seconds a reply takes")
     parser.add_argument("--in-flight", type=int, default=2, help="latents at once of each process")
+    parser.add_argument("--tokens", type=int, default=300_000, help="tokens of the demo's text that are collected")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     os.environ |= {"FAKE_API_KEY": "none"}
     with tempfile.TemporaryDirectory() as name, ProviderProcess("--delay", str(given.delay)) as provider:
         folder = Path(name)
         task = made_task(folder, provider.openai_url, given.latents, given.in_flight)
-        figures = _rounds(given.rounds, given.workers, task, folder)
+        with ray_crew(max(given.workers)) as most:
+            crews = {number: most.of(number) for number in given.workers}
+            figures = _rounds(given.rounds, crews, task, folder)
+            figures |= _collections(given.rounds, crews, given.tokens, folder)
     sizes = {"latents": given.latents, "delay_s": given.delay, "in_flight": given.in_flight, "rounds": given.rounds}
     for key, value in figures.items():
         print(f"{key:28} {value:.3g}")
     print(json.dumps(sizes | figures))
 
 
-def _rounds(count: int, workers: Sequence[int], task: Task, folder: Path) -> dict[str, float]:
+def _rounds(count: int, crews: Mapping[int, RayCrew], task: Task, folder: Path) -> dict[str, float]:
     found: list[dict[str, float]] = []
     same = True
-    with ray_crew(max(workers)) as most:
-        crews = {number: most.of(number) for number in workers}
+    for number, crew in crews.items():
+        measured(task, folder / f"first-{number}", crew, limit=2 * number)
+    for turn in range(count):
+        alone = folder / f"alone-{turn}"
+        ways = {"alone": measured(task, alone, None)}
         for number, crew in crews.items():
-            measured(task, folder / f"first-{number}", crew, limit=2 * number)
-        for turn in range(count):
-            alone = folder / f"alone-{turn}"
-            ways = {"alone": measured(task, alone, None)}
-            for number, crew in crews.items():
-                out = folder / f"{number}-{turn}"
-                ways[f"{number}_workers"] = measured(task, out, crew)
-                same = same and results(out) == results(alone)
-            found.append({f"{key}_{way}": value for way, taken in ways.items() for key, value in taken.items()})
+            out = folder / f"{number}-{turn}"
+            ways[f"{number}_workers"] = measured(task, out, crew)
+            same = same and results(out) == results(alone)
+        found.append({f"{key}_{way}": value for way, taken in ways.items() for key, value in taken.items()})
     figures = {key: statistics.median(one[key] for one in found) for key in found[0]}
-    for number in workers:
+    for number in crews:
         ratios = [one["seconds_alone"] / one[f"seconds_{number}_workers"] for one in found]
         figures[f"speedup_{number}_workers"] = statistics.median(ratios)
     return figures | {"requests": requests(folder / "alone-0"), "same_results": float(same)}
+
+
+def gathered(task: Task, crew: RayCrew | None, folder: Path) -> tuple[dict[str, float], str]:
+    """One collection: its seconds, CPU seconds, and the store's id."""
+    folder.mkdir()
+    wall, cpu = time.perf_counter(), time.process_time() + (0.0 if crew is None else crew.cpu)
+    with chdir(folder):
+        store = asyncio.run(collected(task, task.coder, Silent(), Stop(), crew))
+    assert store is not None
+    used = time.process_time() + (0.0 if crew is None else crew.cpu) - cpu
+    return {"collect_seconds": time.perf_counter() - wall, "collect_cpu": used}, store.id
+
+
+def _collections(count: int, crews: Mapping[int, RayCrew], tokens: int, folder: Path) -> dict[str, float]:
+    def demo(tokens: int) -> Task:
+        return load_task("demo", [f"subject.corpus.tokens={tokens}", "subject.threads=1"])
+
+    found: list[dict[str, float]] = []
+    same = True
+    # modules are loaded before anything is measured; workers are new processes, which is part of what they cost
+    gathered(demo(8192), None, folder / "collect-first")
+    for turn in range(count):
+        taken, wanted = gathered(demo(tokens), None, folder / f"collect-alone-{turn}")
+        one = {f"{key}_alone": value for key, value in taken.items()}
+        for number, crew in crews.items():
+            taken, store = gathered(demo(tokens), crew, folder / f"collect-{number}-{turn}")
+            same = same and store == wanted
+            one |= {f"{key}_{number}_workers": value for key, value in taken.items()}
+            one[f"collect_cpu_ratio_{number}_workers"] = taken["collect_cpu"] / one["collect_cpu_alone"]
+        found.append(one)
+    figures = {key: statistics.median(one[key] for one in found) for key in found[0]}
+    return figures | {"same_stores": float(same)}
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import anyio
+
+from harness.runs.parts import Collecting, Crew
 from harness.runs.progress import Progress
 from harness.runs.stop import Stop
 from harness.runs.units import naming
@@ -31,14 +34,20 @@ def is_collected(folder: Path) -> bool:
     return (folder / "manifest.json").is_file() and read_manifest(folder).finished
 
 
-async def collected(task: Task, coders: Sequence[CoderSettings], progress: Progress, stop: Stop) -> Store | None:
+async def collected(
+    task: Task, coders: Sequence[CoderSettings], progress: Progress, stop: Stop, crew: Crew | None = None
+) -> Store | None:
     """The store of what coders say of the task's corpus, collected if need be; None if that was stopped.
+
+    A `crew` does what it can first.
 
     Raises:
         UserError: something in the settings does not fit.
     """
     subject = task.subject
     assert subject is not None
+    with naming(task.source):
+        out = await anyio.to_thread.run_sync(store_folder, task, coders)
 
     def work(caller: Caller) -> Store:
         def tell(done: int, total: int) -> None:
@@ -47,10 +56,14 @@ async def collected(task: Task, coders: Sequence[CoderSettings], progress: Progr
                 raise _StoppedCollecting
             progress.collecting(done, total)
 
-        return collect(subject, coders, store_folder(task, coders), tell, task.base)
+        return collect(subject, coders, out, tell, task.base)
 
     try:
         with naming(task.source):
+            if crew is not None and not is_collected(out):
+                await crew.collect(Collecting(subject, tuple(coders), out, task.base), progress, stop)
+                if stop.wished:
+                    return None
             return await worker(subject.device).call(work)
     except _StoppedCollecting:
         return None

@@ -11,9 +11,9 @@ from harness.clients import Budget, Limits
 from harness.clients.ledger import Amount
 from harness.runs.progress import Progress
 from harness.runs.stop import Stop
-from harness.task import Task
+from harness.task import CoderSettings, SubjectSettings, Task
 
-__all__ = ["Crew", "MeteredBudget", "Order", "Part", "cut"]
+__all__ = ["Collecting", "Crew", "MeteredBudget", "Order", "Part", "cut"]
 
 T = TypeVar("T")
 
@@ -64,8 +64,28 @@ class Order:
     stop: Stop
 
 
+@dataclass(frozen=True, slots=True)
+class Collecting:
+    """A store that is to be collected: of which subject and coders, where, and what relative paths start from."""
+
+    subject: SubjectSettings
+    coders: tuple[CoderSettings, ...]
+    out: Path
+    base: Path
+
+
 class Crew(Protocol):
     """Whoever has workers."""
+
+    async def collect(self, collecting: Collecting, progress: Progress, stop: Stop) -> None:
+        """Have workers collect as much of a store as they can.
+
+        What they leave is collected afterwards by the process that began the run.
+
+        Raises:
+            UserError: something in the settings does not fit.
+        """
+        ...
 
     async def work(self, order: Order) -> None:
         """Have workers do as much of a run as they can, and merge their journals into its journal.

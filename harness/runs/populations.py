@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.errors import StoreError, TaskError
 from harness.runs.collecting import collected, is_collected, store_folder
+from harness.runs.parts import Crew
 from harness.runs.progress import Progress
 from harness.runs.selection import choose, eligible
 from harness.runs.stop import Stop
@@ -63,6 +64,7 @@ async def open_populations(
     stop: Stop,
     *,
     collect: bool = True,
+    crew: Crew | None = None,
 ) -> tuple[Population, ...] | None:
     """The populations that a task asks for, collected if need be; None if that was stopped.
 
@@ -82,7 +84,7 @@ async def open_populations(
                     "them now (no model is asked), or run the task with --limit 5 first"
                 )
             progress.note(f"the subject reads the text once more for the control {control}")
-        held = await collected(task, coders, progress, stop)
+        held = await collected(task, coders, progress, stop, crew)
         if held is None:
             return None
         for coder, settings in zip(task.coder, coders, strict=True):

@@ -90,7 +90,7 @@ async def conduct(
         stack.enter_context(stop.scope)
         await check(task)
         stack.enter_context(held(directory))
-        store = await open_store(task, progress, stop)
+        store = await open_store(task, progress, stop, crew)
         if store is None:
             return Outcome(directory, {}, interrupted=True)
         for name, found in read_figures(store).items():
@@ -122,7 +122,7 @@ async def conduct(
         stack.push_async_callback(close, models)
         coders = {coder.name: store.coder(coder.name) for coder in task.coder}
         latents = {name: choose(task, coder, limit) for name, coder in coders.items()}
-        populations = await open_populations(task, store, latents, progress, stop)
+        populations = await open_populations(task, store, latents, progress, stop, crew=crew)
         if populations is None:
             return Outcome(directory, {}, interrupted=True)
         plan = ready(task, models, store, populations)
@@ -228,11 +228,11 @@ async def close(models: Models) -> None:
         await models.aclose()
 
 
-async def open_store(task: Task, progress: Progress, stop: Stop) -> Store | None:
+async def open_store(task: Task, progress: Progress, stop: Stop, crew: Crew | None = None) -> Store | None:
     """The store that the task names, or that fits it, collected if need be; None if that was stopped."""
     if task.store is not None:
         return _named_store(task)
-    return await collected(task, task.coder, progress, stop)
+    return await collected(task, task.coder, progress, stop, crew)
 
 
 def _named_store(task: Task) -> Store:

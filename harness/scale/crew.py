@@ -10,15 +10,21 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 
+from harness.clients.ledger import Amount
 from harness.errors import HarnessError, MissingDependency, RunError, TaskError
 from harness.runs.merging import WORKERS, merge_worker, snapshot, worker_folder
-from harness.runs.parts import Order
+from harness.runs.parts import Collecting, Order
+from harness.runs.progress import Progress
+from harness.runs.stop import Stop
+from harness.scale import gathering
+from harness.scale.gathering import Gathering
 from harness.scale.job import Account, Hub, Job, Report
 from harness.scale.worker import work
 
@@ -90,6 +96,72 @@ class RayCrew:
         """So many of them."""
         return RayCrew(self._ray, workers)
 
+    async def collect(self, collecting: Collecting, progress: Progress, stop: Stop) -> None:
+        """Have workers collect as much of a store as they can; see `Crew`.
+
+        Raises:
+            UserError: something in the settings does not fit.
+        """
+        hub = self._actor(Hub, None, None, Amount())
+        out, base = collecting.out.absolute(), collecting.base.absolute()
+        job = Gathering(replace(collecting, out=out, base=base), Path.cwd(), hub)
+        gpus = int(collecting.subject.device.startswith("cuda"))
+        try:
+            cuts = await self._step(gathering.begin, gpus, job, self._workers)
+            if cuts is None or stop.wished:
+                return
+            gathered = _Gathered()
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._tell_collecting, hub, cuts.tokens, progress, stop)
+                async with anyio.create_task_group() as waiting:
+                    for number in range(len(cuts.stretches)):
+                        waiting.start_soon(self._stretch, gathered, gpus, job, number, progress)
+                group.cancel_scope.cancel()
+            if gathered.mistake is not None:
+                raise gathered.mistake
+            if gathered.done == len(cuts.stretches) and not stop.wished:
+                progress.collecting(cuts.tokens, cuts.tokens)
+                await self._step(gathering.join, 0, job)
+        finally:
+            self._ray.kill(hub)
+
+    async def _stretch(self, gathered: _Gathered, gpus: int, job: Gathering, number: int, progress: Progress) -> None:
+        try:
+            gathered.done += await self._step(gathering.stretch, gpus, job, number, self._ray.get)
+        except HarnessError as error:
+            gathered.mistake = gathered.mistake or error
+            await self.told_by(job.hub.stop.remote())
+        except self._ray.exceptions.RayError as error:
+            if isinstance(error, self._ray.exceptions.RayTaskError):
+                raise
+            progress.note(f"worker {number} was lost for good; what it leaves is collected here")
+
+    async def _step(self, function: Any, gpus: int, *arguments: Any) -> Any:
+        """What a function finds, in a worker.
+
+        Raises:
+            HarnessError: what it found to be wrong.
+        """
+        options = {"num_cpus": 1, "num_gpus": gpus, "max_retries": _RETRIES, "scheduling_strategy": "SPREAD"}
+        ref = self._ray.remote(function).options(**options).remote(*arguments)
+        try:
+            done = await ref
+        except BaseException:
+            self._ray.cancel(ref, force=True)
+            raise
+        self.cpu += done.cpu
+        if done.mistake is not None:
+            raise done.mistake
+        return done.found
+
+    async def _tell_collecting(self, hub: Any, tokens: int, progress: Progress, stop: Stop) -> None:
+        while True:
+            await anyio.sleep(_LOOK)
+            if stop.wished:
+                await self.told_by(hub.stop.remote())
+            done, _ = await self.told_by(hub.state.remote()) or (0, {})
+            progress.collecting(done, tokens)
+
     async def work(self, order: Order) -> None:
         """Have workers do as much of a run as they can, and merge their journals; see `Crew`.
 
@@ -118,7 +190,7 @@ class RayCrew:
         options = {"num_cpus": 1, "num_gpus": order.gpus, "max_retries": _RETRIES, "scheduling_strategy": "SPREAD"}
         remote = self._ray.remote(work).options(**options)
         refs = [remote.remote(job) for job in jobs]
-        following = _Following(self._ray, order, hub, accounts)
+        following = _Following(self, order, hub, accounts)
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(following.look)
@@ -135,6 +207,13 @@ class RayCrew:
         if following.mistake is not None:
             raise following.mistake
 
+    async def told_by(self, ref: Any) -> Any:
+        """What an actor says; None where it is gone: then the workers, which need it, end by themselves."""
+        try:
+            return await ref
+        except self._ray.exceptions.RayError:
+            return None
+
     def _actor(self, kind: type, *arguments: Any) -> Any:
         return self._ray.remote(kind).options(num_cpus=0, max_concurrency=_AT_ONCE).remote(*arguments)
 
@@ -143,11 +222,19 @@ def _place(order: Order, beneath: Path) -> tuple[Path, Path, Path]:
     return order.directory.resolve(), Path.cwd(), beneath.resolve()
 
 
+@dataclass
+class _Gathered:
+    """How many stretches are there, and the mistake that was found."""
+
+    done: int = 0
+    mistake: HarnessError | None = None
+
+
 class _Following:
     """Watches workers and merges what each did once it has ended."""
 
-    def __init__(self, ray: Any, order: Order, hub: Any, accounts: dict[str, Any]) -> None:
-        self._ray = ray
+    def __init__(self, crew: RayCrew, order: Order, hub: Any, accounts: dict[str, Any]) -> None:
+        self._ray, self.told_by = crew._ray, crew.told_by
         self._order = order
         self._hub = hub
         self._counters = (hub, *accounts.values())
@@ -168,11 +255,11 @@ class _Following:
             self._order.progress.note(f"worker {number} was lost for good ({line}); what it leaves is done here")
             report = Report()
             for counter in self._counters:
-                await self._told_by(counter.leave.remote(str(number)))
+                await self.told_by(counter.leave.remote(str(number)))
         self.cpu += report.cpu
         if report.mistake is not None:
             self.mistake = self.mistake or report.mistake
-            await self._told_by(self._hub.stop.remote())
+            await self.told_by(self._hub.stop.remote())
         if report.stopped_by is not None:
             self._order.progress.note(f"worker {number} stopped: {report.stopped_by}")
         folder = worker_folder(self._order.directory, number)
@@ -188,8 +275,8 @@ class _Following:
         while True:
             await anyio.sleep(_LOOK)
             if self._order.stop.wished:
-                await self._told_by(self._hub.stop.remote())
-            latents, begun = await self._told_by(self._hub.state.remote()) or (0, {})
+                await self.told_by(self._hub.stop.remote())
+            latents, begun = await self.told_by(self._hub.state.remote()) or (0, {})
             for number, times in begun.items():
                 if times > self._begun.get(number, 1):
                     self._order.progress.note(f"worker {number} was lost and goes on in another process")
@@ -197,10 +284,3 @@ class _Following:
             if 4 * latents // max(1, self._order.latents) > self._told:
                 self._told = 4 * latents // self._order.latents
                 self._order.progress.note(f"workers: {latents:,} of {self._order.latents:,} latents are done")
-
-    async def _told_by(self, ref: Any) -> Any:
-        """What an actor says; None where it is gone: then the workers, which need it, end by themselves."""
-        try:
-            return await ref
-        except self._ray.exceptions.RayError:
-            return None

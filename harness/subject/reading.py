@@ -73,6 +73,8 @@ class Reading:
                 coder.see(part)
         for coder in chosen.values():
             coder.settle()
+        # nothing of it is in the store: how it was read is not worth keeping
+        self._halving.halved.clear()
 
     def rows(self, tokens: NDArray[np.uint32], documents: NDArray[np.int32], first: int = 0) -> dict[str, Rows]:
         """What fires at each position of `[batch, seq]`, by coder; nothing at positions of no document.

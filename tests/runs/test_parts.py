@@ -22,9 +22,10 @@ from harness.errors import RunError, TaskError
 from harness.runs.directory import JOURNAL, held
 from harness.runs.journal import Journal, Unit
 from harness.runs.merging import WORKERS, merge, merge_worker, snapshot, worker_folder
-from harness.runs.parts import Order, Part, cut
-from harness.runs.progress import Silent
+from harness.runs.parts import Collecting, Order, Part, cut
+from harness.runs.progress import Progress, Silent
 from harness.runs.running import conduct
+from harness.runs.stop import Stop
 from harness.task import load_task
 from harness.testing import FakeProvider
 from harness.values import Usage
@@ -39,6 +40,9 @@ class InTurn:
         self._count = count
         self._lost = lost
         self.orders: list[Order] = []
+
+    async def collect(self, collecting: Collecting, progress: Progress, stop: Stop) -> None:
+        raise AssertionError("there is a store")
 
     async def work(self, order: Order) -> None:
         self.orders.append(order)

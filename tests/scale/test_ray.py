@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from harness.runs.directory import JOURNAL
@@ -22,6 +24,7 @@ from harness.runs.progress import Silent
 from harness.runs.running import conduct
 from harness.runs.stop import Stop
 from harness.scale.crew import RayCrew, ray_crew
+from harness.store import Store
 from harness.task import load_task
 from harness.testing import FakeProvider, Rate, Received, by_keywords
 from harness.values import digest
@@ -94,6 +97,51 @@ async def test_the_demo_is_the_same_on_two_workers(
     found = results_of(tmp_path / "ray")
     assert found == results_of(tmp_path / "local")
     assert len(found) > 6 * 6
+
+
+class Collected(Silent):
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int]] = []
+
+    def collecting(self, done: int, total: int) -> None:
+        self.told.append((done, total))
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_store_that_workers_collect_is_the_same_byte_for_byte(
+    crew: Callable[[int], RayCrew], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    overrides = ["subject.corpus.tokens=60000", "latents.min_examples=40", "subject.threads=1"]
+    demo, found, kills, two = load_task("demo", overrides), [], [], crew(2)
+    for name, workers in (("local", None), ("ray", two)):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        progress = Collected()
+        async with anyio.create_task_group() as group:
+            if killed and workers is not None:
+                group.start_soon(_kill_when_reading, tmp_path / name / "stores", kills)
+            await conduct(demo, tmp_path / name / "run", limit=1, crew=workers, progress=progress)
+            group.cancel_scope.cancel()
+        assert progress.told[-1] == (59_904, 59_904)
+        found.append(Store.open(next((tmp_path / name / "stores").glob("*"))))
+    local, ray = found
+    assert ray.id == local.id
+    assert ray.manifest.files == local.manifest.files
+    assert ray.manifest.counts == local.manifest.counts
+    assert two.cpu > 0
+    assert len(kills) == killed
+    assert [path.name for path in (tmp_path / "ray" / "stores").iterdir()] == [local.path.name]
+
+
+async def _kill_when_reading(stores: Path, kills: list[Path]) -> None:
+    """Kill the worker of the second stretch once its lock is held."""
+    while True:
+        await anyio.sleep(0.01)
+        for owner in glob.glob(f"{stores}/*.parts/1/.lock.pid"):  # noqa: PTH207 - a look at a small folder
+            if _alive(Path(owner)):
+                os.kill(int(Path(owner).read_text()), signal.SIGKILL)
+                kills.append(Path(owner))
+                return
 
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
