@@ -5,9 +5,10 @@
 A task of one explainer and one scorer, which asks for each example by itself, on a store of random words; the fake
 provider, in a process of its own, answers after `delay` seconds. One process works on `in-flight` latents at once, and
 so does each worker. Ray is started before, and a small run is done on it: what is measured is a run, with the actors
-that it starts, and not the start of Ray. CPU seconds are those of the run's own process and of its workers, without
-those of Ray's other processes. Then the demo's store is collected by one process and by as many workers, on one thread each: `--tokens` of it.
-Rounds alternate between the ways; figures are medians, ratios are taken within a round. The last line is JSON.
+that it starts, and not the start of Ray. Then the demo's store is collected, `tokens` of it, by one process and by as
+many workers, on one thread each; each worker loads the subject anew. CPU seconds are those of the run's own process and
+of its workers, without those of Ray's other processes. Rounds alternate between the ways; figures are medians, ratios
+are taken within a round. The last line is JSON.
 """
 
 from __future__ import annotations

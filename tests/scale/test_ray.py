@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import random
 import signal
@@ -135,13 +134,16 @@ async def test_a_store_that_workers_collect_is_the_same_byte_for_byte(
 
 async def _kill_when_reading(stores: Path, kills: list[Path]) -> None:
     """Kill the worker of the second stretch once its lock is held."""
-    while True:
+
+    def kill() -> None:
+        for owner in stores.glob("*.parts/1/.lock.pid"):
+            if _alive(owner):
+                os.kill(int(owner.read_text()), signal.SIGKILL)
+                kills.append(owner)
+
+    while not kills:
         await anyio.sleep(0.01)
-        for owner in glob.glob(f"{stores}/*.parts/1/.lock.pid"):  # noqa: PTH207 - a look at a small folder
-            if _alive(Path(owner)):
-                os.kill(int(Path(owner).read_text()), signal.SIGKILL)
-                kills.append(Path(owner))
-                return
+        kill()
 
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
