@@ -11,7 +11,16 @@ from pathlib import Path
 from harness.runs.directory import JOURNAL, held
 from harness.runs.schema import connected
 
-__all__ = ["BENEATH", "WORKERS", "merge", "merge_worker", "snapshot", "worker_folder", "worker_folders"]
+__all__ = [
+    "BENEATH",
+    "WORKERS",
+    "merge",
+    "merge_worker",
+    "merge_workers",
+    "snapshot",
+    "worker_folder",
+    "worker_folders",
+]
 
 # inside a run directory: a run directory for each worker, and what was done before they began
 WORKERS = "workers"
@@ -41,7 +50,7 @@ def worker_folder(directory: Path, number: int) -> Path:
     return directory / WORKERS / str(number)
 
 
-def worker_folders(directory: Path) -> Iterator[Path]:
+def _worker_folders(directory: Path) -> Iterator[Path]:
     """The directories of workers that were not merged yet."""
     for path in sorted((directory / WORKERS).glob("*")):
         if path.is_dir():
@@ -58,6 +67,18 @@ def merge_worker(directory: Path, worker: Path) -> None:
         if (worker / JOURNAL).exists():
             merge(directory / JOURNAL, worker / JOURNAL)
     shutil.rmtree(worker)
+
+
+def merge_workers(directory: Path) -> None:
+    """Merge what the workers of an earlier run left, if it left anything.
+
+    Raises:
+        RunError: as `merge_worker`.
+    """
+    if (directory / WORKERS).is_dir():
+        for worker in _worker_folders(directory):
+            merge_worker(directory, worker)
+        shutil.rmtree(directory / WORKERS)
 
 
 def merge(journal: Path, other: Path) -> None:

@@ -22,7 +22,7 @@ from harness.runs.conductor import Conductor
 from harness.runs.directory import JOURNAL, freeze, held
 from harness.runs.indexing import build_indexes, check_embedder
 from harness.runs.journal import Journal
-from harness.runs.merging import merge_worker, worker_folders
+from harness.runs.merging import merge_workers
 from harness.runs.parts import Crew, Order, Part
 from harness.runs.populations import Population, open_populations
 from harness.runs.probing import check_wants, learn_wants
@@ -97,8 +97,7 @@ async def conduct(
             for note in found.notes:
                 progress.note(f"{name}: {note}")
             progress.note(f"{name}: {found}")
-        for worker in worker_folders(directory):
-            await anyio.to_thread.run_sync(merge_worker, directory, worker)
+        await anyio.to_thread.run_sync(merge_workers, directory)
         beneath = None if part is None else part.beneath
         journal = await stack.enter_async_context(Journal(directory / JOURNAL, beneath))
         await BatchRows(journal).drop_unsent()
