@@ -19,7 +19,6 @@ __all__ = [
     "merge_workers",
     "snapshot",
     "worker_folder",
-    "worker_folders",
 ]
 
 # inside a run directory: a run directory for each worker, and what was done before they began
