@@ -108,7 +108,10 @@ async def test_a_new_scorer_is_all_that_is_asked_and_old_units_stay(again: Calla
 
 
 def _shown(tables: list[dict[str, Any]]) -> str:
-    return repr([{key: table[key] for key in ("name", "kind", "model", "batch")} for table in tables])
+    given = ({"sample": 0, "explainers": None, **table} for table in tables)
+    return repr(
+        [{key: table[key] for key in ("name", "kind", "sample", "explainers", "model", "batch")} for table in given]
+    )
 
 
 async def test_a_new_explainer_is_all_that_is_asked(again: Callable[..., Any], tmp_path: Path) -> None:
