@@ -31,8 +31,9 @@ from typing import Any
 import anyio
 import numpy as np
 
-from harness.runs.conductor import Conductor, explanation_unit, score_unit
+from harness.runs.conductor import Conductor
 from harness.runs.journal import Journal, Unit
+from harness.runs.outcomes import explanation_unit, score_unit
 from harness.runs.progress import Silent
 from harness.runs.stop import Stop
 from harness.runs.units import ExplanationArm, Plan, ScoreArm, explanation_key, score_key

@@ -29,9 +29,9 @@ import tomli_w
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from harness.runs.collecting import collected
-from harness.runs.conductor import result_hash
 from harness.runs.directory import JOURNAL
 from harness.runs.journal import Journal
+from harness.runs.outcomes import result_hash
 from harness.runs.progress import Silent
 from harness.runs.running import conduct
 from harness.runs.stop import Stop

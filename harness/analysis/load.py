@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from harness.analysis.spending import SpendingLine, attempt_frame, spending
 from harness.errors import RunError
 from harness.metrics import CHANCE
-from harness.runs.conductor import explanation_of
 from harness.runs.directory import JOURNAL
 from harness.runs.journal import Journal, TaskRecord, Unit
+from harness.runs.outcomes import explanation_of
 from harness.runs.units import (
     ExplanationArm,
     ScoreArm,

@@ -11,7 +11,7 @@ import numpy as np
 from harness.analysis.load import Run
 from harness.errors import UserError
 from harness.examples.draw import LatentExamples, draw
-from harness.runs.conductor import explanation_of
+from harness.runs.outcomes import explanation_of
 from harness.runs.units import alone, constant
 from harness.task import Task
 from harness.values import Example, Explanation, Latent, digest, seed_of

@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import accumulate
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import anyio
 import numpy as np
@@ -18,6 +16,7 @@ from harness.errors import Drained, HarnessError, OverBudget, RunEnding, UserErr
 from harness.examples.draw import LatentExamples, draw
 from harness.runs.intervening import Found, Interventions, bind, intervene
 from harness.runs.journal import Journal, Unit
+from harness.runs.outcomes import RETRYABLE, explanation_of, explanation_unit, score_unit
 from harness.runs.progress import Progress
 from harness.runs.stop import Stop
 from harness.runs.units import (
@@ -32,15 +31,12 @@ from harness.runs.units import (
     score_seed,
     shuffled_key,
 )
-from harness.scorers.base import Scored
 from harness.store import CoderReader
 from harness.task import KindSettings, Task
-from harness.values import Example, Explanation, Failure, Latent, ScoredSet, Status, Usage, digest
+from harness.values import Explanation, Failure, Latent, ScoredSet, Status
 
-__all__ = ["RETRYABLE", "Conductor", "explanation_of", "explanation_unit", "result_hash", "score_unit"]
+__all__ = ["Conductor"]
 
-# failures for a passing reason: done again when the run is resumed
-RETRYABLE: frozenset[Status] = frozenset({"provider_error", "over_budget"})
 # a shuffled explanation comes from a latent whose decoder direction is not nearly the same
 _UNLIKE = 0.3
 
@@ -360,77 +356,3 @@ def _rung(examples: LatentExamples, rung: str) -> ScoredSet | Failure:
         if scored.rung == rung:
             return scored
     return Failure("too_few_examples", f'rung "{rung}" has too few examples of latent {examples.latent.index}')
-
-
-def explanation_unit(
-    key: str,
-    arm: ExplanationArm,
-    latent: Latent,
-    answer: Explanation | Failure,
-    replies: tuple[str, ...] = (),
-    usage: Usage | None = None,
-    partner: int | None = None,
-) -> Unit:
-    """An explanation, or why there is none, as a unit."""
-    paid = {"usage": asdict(usage)} if usage is not None else {}
-    if isinstance(answer, Failure):
-        result = {"message": answer.message, **paid}
-        return Unit(key, arm.digest, latent.index, answer.status, result, None, replies, answer.status in RETRYABLE)
-    result = {"text": answer.text, "rule": answer.rule, **paid, **({} if partner is None else {"partner": partner})}
-    return Unit(key, arm.digest, latent.index, "ok", result, None, replies)
-
-
-def explanation_of(unit: Unit) -> Explanation | Failure:
-    """What `explanation_unit` wrote."""
-    if unit.status == "ok":
-        return Explanation(unit.result["text"], unit.result["rule"])
-    return Failure(unit.status, unit.result["message"])
-
-
-def score_unit(key: str, arm: ScoreArm, latent: Latent, scored: Scored) -> Unit:
-    """A score as a unit; it stands on the verdicts that are there, at least half of them for each truth.
-
-    With fewer it is a failure of the commonest reason. It is pending while any verdict is missing for a passing
-    reason. Texts that stand in no store are kept in `written`, in the order of the verdicts: the text, and for each
-    token where the latent is active its characters' start and stop and the activation.
-    """
-    verdicts = scored.verdicts
-    failures = verdicts.failures()
-    truth = verdicts.truth.astype(bool)
-    enough = all(
-        2 * int(verdicts.answered[truth == side].sum()) >= int((truth == side).sum()) for side in (True, False)
-    )
-    status: Status = "ok" if enough or not failures else failures.most_common(1)[0][0]
-    result: dict[str, Any] = {
-        "metrics": dict(scored.metrics),
-        "failures": dict(failures),
-        "usage": asdict(scored.usage),
-    }
-    if written := [_written(example) for example in scored.examples if example.passage.place is None]:
-        result["written"] = written
-    return Unit(
-        key,
-        arm.digest,
-        latent.index,
-        status,
-        result,
-        verdicts.pack(),
-        scored.replies,
-        any(reason in RETRYABLE for reason in failures),
-    )
-
-
-def _written(example: Example) -> list[Any]:
-    tokens = example.passage.tokens
-    starts = [0, *accumulate(map(len, tokens))]
-    active = [
-        [starts[at], starts[at + 1], float(f"{value:.5g}")]
-        for at, value in enumerate(example.activations.tolist())
-        if value > 0
-    ]
-    return [example.passage.text, active]
-
-
-def result_hash(unit: Unit) -> str:
-    """A hash of what a unit found, for telling two runs apart: status, result and verdicts."""
-    return digest([unit.status, unit.result, None if unit.verdicts is None else unit.verdicts.hex()])

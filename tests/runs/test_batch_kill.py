@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from harness.runs.batch_rows import BatchRows
-from harness.runs.conductor import result_hash
 from harness.runs.directory import JOURNAL
 from harness.runs.failpoints import BATCH_POINTS, VARIABLE
 from harness.runs.journal import Journal
+from harness.runs.outcomes import result_hash
 from harness.testing import BatchFault, FakeProvider
 from harness.values import digest
 

@@ -15,9 +15,9 @@ from harness.clients.providers._batches import AnthropicBatches, OpenAIBatches
 from harness.errors import RunStopped, TaskError
 from harness.runs import batches
 from harness.runs.batch_rows import BatchRows
-from harness.runs.conductor import result_hash
 from harness.runs.directory import JOURNAL
 from harness.runs.journal import Journal
+from harness.runs.outcomes import result_hash
 from harness.runs.plan import aplan
 from harness.runs.progress import Silent
 from harness.runs.running import Outcome, conduct
