@@ -29,6 +29,7 @@ from harness.report.data import (
     Arm,
     CoderLine,
     ExplanationLine,
+    Grid,
     Header,
     LatentReport,
     Primary,
@@ -40,6 +41,7 @@ from harness.report.data import (
     VerdictLine,
 )
 from harness.report.page import write
+from harness.report.plots import Dot, Plot, Scale, Series, sampled
 from harness.report.thinning import thinned
 from harness.resources import fixture
 from harness.values import Latent
@@ -122,7 +124,38 @@ def report(count: int) -> ReportData:
         "synthetic", "a subject", "stories", 0, (CoderLine("res", "model.layers.12", 131_072),), (),
         Primary("detection", "balanced_accuracy", 0.02), {}, {"latents": count},
     )  # fmt: skip
-    return ReportData(header, ARMS, SCORERS, (), (), (), tuple(latents(count, pieces())))
+    found = tuple(latents(count, pieces()))
+    return ReportData(header, ARMS, SCORERS, (), (), (), found, grids=(_grid(found),))
+
+
+def _grid(found: Sequence[LatentReport]) -> Grid:
+    """The figures that a run of two scorers has a dot for each latent and explainer in."""
+    real = [(at, arm) for at, arm in enumerate(ARMS) if arm.control is None]
+    scores = [{(line.arm, line.scorer): line.metrics for line in latent.scores} for latent in found]
+    first, second = ([one.name, one.metric] for one in SCORERS)
+
+    def plot(title: str, across: Scale, x: Sequence[str] | None, y: Sequence[str]) -> Plot:
+        series = []
+        for at, arm in real:
+            told = zip(found, scores, strict=True)
+            dots = (
+                Dot(
+                    own[arm, x[0]][x[1]] if x else latent.firing_rate or 1e-4,
+                    own[arm, y[0]][y[1]],
+                    f"res {latent.latent.index}",
+                )
+                for latent, own in told
+            )
+            series.append(Series(arm.label, at, tuple(dots)))
+        return sampled(Plot(title, across, Scale("score", 0, 1, 0.5), tuple(series)), 0)
+
+    rate, score = Scale("rate", 1e-4, 0.1, logarithmic=True), Scale("score", 0, 1, 0.5)
+    plots = (
+        plot("agreement", score, first, second),
+        plot("first", rate, None, first),
+        plot("second", rate, None, second),
+    )
+    return Grid("scorers", "Figures", ("",), (("",),), plots=plots)
 
 
 def measure(path: Path, count: int) -> dict[str, float]:

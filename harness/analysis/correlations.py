@@ -13,7 +13,7 @@ import pandas as pd
 from harness.metrics import CorrelationKind, correlation
 from harness.runs.units import NO_EXPLANATION
 
-__all__ = ["FEW", "correlation_matrix", "correlations"]
+__all__ = ["FEW", "SHARED", "correlation_matrix", "correlations", "shared_figures"]
 
 # below this many latents a correlation is flagged: an interval from 0.4 to 0.8 is then nothing unusual
 FEW = 30
@@ -24,6 +24,8 @@ COLUMNS = (
     *("a", "b", "metric_a", "metric_b", "n", "latents", "few"),
     *("spearman", "spearman_low", "spearman_high", "pearson", "pearson_low", "pearson_high"),
 )
+
+SHARED = ("a", "b", "coder", "latent", "explainer", "control", "value_a", "value_b")
 
 
 def correlations(
@@ -43,6 +45,24 @@ def correlations(
     found = _figures(scores, figures, rung, controls=controls)
     rows = [_row(a, b, figures, found[a], found[b]) for a, b in combinations(figures, 2)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def shared_figures(
+    scores: pd.DataFrame, figures: Mapping[str, str], *, rung: str = "random", controls: bool = False
+) -> pd.DataFrame:
+    """What `correlations` correlates: one row a pair of scorers, latent and arm, with both figures.
+
+    Columns `a, b, coder, latent, explainer, control, value_a, value_b`; the last two of a latent alone where neither
+    scorer judges an explanation, as are then `explainer` and `control` missing.
+    """
+    found = _figures(scores, figures, rung, controls=controls)
+    rows: list[tuple[Any, ...]] = []
+    for a, b in combinations(figures, 2):
+        one, other = found[a].beside(found[b]), found[b].beside(found[a])
+        for key in sorted(one.keys() & other.keys(), key=repr):
+            explainer, control = key[2:4] if len(key) > 2 else (None, None)
+            rows.append((a, b, *_latent(key), explainer, control, one[key], other[key]))
+    return pd.DataFrame(rows, columns=list(SHARED)).astype({"explainer": object, "control": object})
 
 
 def correlation_matrix(table: pd.DataFrame, kind: CorrelationKind = "spearman") -> pd.DataFrame:

@@ -16,9 +16,11 @@ from harness.runs.units import arm_label
 if TYPE_CHECKING:
     from harness.analysis.load import Run
 
-__all__ = ["BANDS", "firing"]
+__all__ = ["BANDS", "figures_by_rate", "firing"]
 
 BANDS = 5
+Whose = tuple[str | None, str | None, str, str]
+Rated = tuple[str, int, float, float]
 COLUMNS = (
     *("explainer", "control", "arm", "scorer", "metric", "band", "rate_low", "rate_high", "latents"),
     *("mean", "low", "high", "spearman", "spearman_low", "spearman_high"),
@@ -34,12 +36,26 @@ def firing(run: Run, scorer: str | None = None, metric: str | None = None, *, ba
     BCa, missing below 20 latents), and, the same in all bands, `spearman` of figure and rate over all latents with its
     interval. Failed scores and latents whose rate is not known are in none.
     """
+    table: list[dict[str, Any]] = []
+    for (explainer, control, name, figure), pairs in figures_by_rate(run, scorer, metric).items():
+        whose = {"explainer": explainer, "control": control, "arm": arm_label(explainer, control)}
+        whose |= {"scorer": name, "metric": figure}
+        rate, value = np.array([(rate, value) for _, _, rate, value in pairs], dtype=np.float64).T
+        table += [{**whose, **line} for line in _bands(rate, value, bands, run.seed)]
+    return pd.DataFrame(table, columns=list(COLUMNS))
+
+
+def figures_by_rate(run: Run, scorer: str | None = None, metric: str | None = None) -> dict[Whose, list[Rated]]:
+    """What `firing` cuts into bands: by explainer, control, scorer and metric each latent's rate and figure.
+
+    A latent is `(coder, index, rate, figure)`, the rate a share of windows in (0, 1].
+    """
     rates = {
         (row["coder"], row["latent"]): row["base_rate"]
         for row in run.explanation_records()
         if row["base_rate"] is not None
     }
-    found: defaultdict[tuple[Any, Any, str, str], list[tuple[float, float]]] = defaultdict(list)
+    found: defaultdict[Whose, list[Rated]] = defaultdict(list)
     figures = {name: metric or run.metric_of(name) for name in (run.scorers if scorer is None else (scorer,))}
     for row in run.score_records():
         figure = figures.get(row["scorer"])
@@ -48,14 +64,9 @@ def firing(run: Run, scorer: str | None = None, metric: str | None = None, *, ba
             continue
         value = row["metrics"].get(figure)
         if value is not None:
-            found[row["explainer"], row["control"], row["scorer"], figure].append((rate, float(value)))
-    table: list[dict[str, Any]] = []
-    for (explainer, control, name, figure), pairs in found.items():
-        whose = {"explainer": explainer, "control": control, "arm": arm_label(explainer, control)}
-        whose |= {"scorer": name, "metric": figure}
-        rate, value = np.array(pairs, dtype=np.float64).T
-        table += [{**whose, **line} for line in _bands(rate, value, bands, run.seed)]
-    return pd.DataFrame(table, columns=list(COLUMNS))
+            told = row["coder"], row["latent"], rate, float(value)
+            found[row["explainer"], row["control"], row["scorer"], figure].append(told)
+    return dict(found)
 
 
 def _bands(rate: NDArray[np.float64], value: NDArray[np.float64], bands: int, seed: int) -> list[dict[str, Any]]:

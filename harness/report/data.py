@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from harness.analysis.spending import SpendingLine
 from harness.judges.sheet import Sheet
 from harness.rating.results import Results
+from harness.report.plots import Plot
 from harness.runs.units import arm_label
 from harness.values import FailureStatus, Latent, Status
 
@@ -380,13 +381,14 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A small table of text in a section of the report; the first column names the rows."""
+    """A small table of text in a section of the report, with figures; the first column names the rows."""
 
     section: Literal["scorers", "costs"]
     caption: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    plots: tuple[Plot, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,41 +7,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from harness.report.data import Arm, Curve, CurvePoint, ReportData, ScorerLine, SummaryRow
-from harness.report.text import count, figure, visible
+from harness.report.svg import Axis, line, svg, tag, text
+from harness.report.text import count, figure
 
-__all__ = ["Axis", "Panel", "axis_marks", "curves", "histograms", "interval_mark", "score_axis"]
+__all__ = ["Panel", "axis_marks", "curves", "histograms", "interval_mark", "score_axis"]
 
 BINS = 20
 # distinct arms by dash, marker and colour together, so that none of the three is needed
 STYLES = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """A linear scale from values to SVG units."""
-
-    low: float
-    high: float
-    start: float
-    stop: float
-
-    def at(self, value: float) -> float:
-        """Where a value lies, kept inside the axis."""
-        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.stop - self.start), 1)
-
-    def ticks(self, most: int = 5) -> list[float]:
-        """Round values, at most `most` of them."""
-        rough = (self.high - self.low) / most
-        power = 10 ** math.floor(math.log10(rough))
-        step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
-        first = math.ceil(self.low / step - 1e-9)
-        last = math.floor(self.high / step + 1e-9)
-        return [round(index * step, 10) for index in range(first, last + 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +43,24 @@ def score_axis(rows: Sequence[SummaryRow], chance: float, width: float = 240) ->
 def interval_mark(row: SummaryRow, axis: Axis, chance: float) -> Markup:
     """A mean as a dot on its interval as a line, beside the line of chance."""
     middle = 12
-    parts = [_line(axis.at(chance), 0, axis.at(chance), 24, "chance")]
+    parts = [line(axis.at(chance), 0, axis.at(chance), 24, "chance")]
     if row.interval is not None:
-        parts.append(_line(axis.at(row.interval[0]), middle, axis.at(row.interval[1]), middle, "whisker"))
+        parts.append(line(axis.at(row.interval[0]), middle, axis.at(row.interval[1]), middle, "whisker"))
     if row.mean is not None:
-        parts.append(_tag("circle", cx=axis.at(row.mean), cy=middle, r=4.5, class_="dot"))
+        parts.append(tag("circle", cx=axis.at(row.mean), cy=middle, r=4.5, class_="dot"))
     label = f"{figure(row.mean, 3)}" + (
         f", 95 % {figure(row.interval[0], 3)} to {figure(row.interval[1], 3)}" if row.interval else ""
     )
     kind = "mark control" if row.arm.control else "mark"
-    return _svg(axis.stop + 8, 24, parts, label, kind)
+    return svg(axis.stop + 8, 24, parts, label, kind)
 
 
 def axis_marks(axis: Axis, chance: float) -> Markup:
     """The scale above interval marks, with chance named."""
     ticks = axis.ticks(4)
-    parts = [_text(axis.at(tick), 22, figure(tick, 1 if len(ticks) < 12 else 2), "tick middle") for tick in ticks]
-    parts.append(_text(axis.at(chance), 9, "chance", "tick middle quiet"))
-    return _svg(axis.stop + 8, 26, parts, "scale", "mark")
+    parts = [text(axis.at(tick), 22, figure(tick, 1 if len(ticks) < 12 else 2), "tick middle") for tick in ticks]
+    parts.append(text(axis.at(chance), 9, "chance", "tick middle quiet"))
+    return svg(axis.stop + 8, 26, parts, "scale", "mark")
 
 
 def histograms(data: ReportData, scorer: ScorerLine) -> tuple[Panel, ...]:
@@ -106,19 +83,17 @@ def curves(data: ReportData, scorer: ScorerLine) -> Panel | None:
     down = Axis(0, 1, height - 34, 12)
     across = Axis(min(quantiles, default=1), max(max(quantiles, default=1), min(quantiles, default=1) + 1), 110, 370)
     parts = _frame(down, 40, 380, 0.5)
-    parts += [_text(across.at(q), height - 18, str(q), "tick middle") for q in quantiles]
+    parts += [text(across.at(q), height - 18, str(q), "tick middle") for q in quantiles]
     parts += [
-        _text(64, height - 18, "silent", "tick middle"),
-        _text(240, height - 3, "quantile of activation, weak to strong", "tick middle quiet"),
+        text(64, height - 18, "silent", "tick middle"),
+        text(240, height - 3, "quantile of activation, weak to strong", "tick middle quiet"),
     ]
     ends = []
     for style, curve in zip(_styles([c.arm for c in found]), found, strict=True):
         parts.append(_curve(curve, style, across, down))
         ends.append((down.at(_last(curve.points)), style, curve.arm.label))
-    parts += [_text(386, y + 4, label, f"end {style}") for y, style, label in _apart(ends)]
-    return Panel(
-        scorer.name, _svg(width, height, parts, f"share of right verdicts by quantile, {scorer.name}", "chart")
-    )
+    parts += [text(386, y + 4, label, f"end {style}") for y, style, label in _apart(ends)]
+    return Panel(scorer.name, svg(width, height, parts, f"share of right verdicts by quantile, {scorer.name}", "chart"))
 
 
 def _histogram(
@@ -127,15 +102,15 @@ def _histogram(
     width, height = 360, 190
     across = Axis(float(edges[0]), float(edges[-1]), 34, width - 10)
     up = Axis(0, max(top, 1) * 1.06, height - 26, 8)
-    parts = [_line(34, up.at(t), width - 10, up.at(t), "grid") for t in up.ticks(4) if t == int(t)]
-    parts += [_text(28, up.at(t) + 4, count(t), "tick end") for t in up.ticks(4) if t == int(t)]
-    parts += [_text(across.at(t), height - 10, figure(t, 1), "tick middle") for t in across.ticks(5)]
-    parts.append(_line(across.at(chance), up.at(0), across.at(chance), 8, "chance"))
+    parts = [line(34, up.at(t), width - 10, up.at(t), "grid") for t in up.ticks(4) if t == int(t)]
+    parts += [text(28, up.at(t) + 4, count(t), "tick end") for t in up.ticks(4) if t == int(t)]
+    parts += [text(across.at(t), height - 10, figure(t, 1), "tick middle") for t in across.ticks(5)]
+    parts.append(line(across.at(chance), up.at(0), across.at(chance), 8, "chance"))
     for n, left, right in zip(np.histogram(scores[arm], edges)[0], edges[:-1], edges[1:], strict=True):
         if n:
             x, y = across.at(left), up.at(float(n))
             parts.append(
-                _tag(
+                tag(
                     "rect",
                     x=x + 0.5,
                     y=y,
@@ -149,8 +124,8 @@ def _histogram(
     for style, control in zip(_styles(controls), controls, strict=True):
         parts.append(_steps(np.histogram(scores[control], edges)[0], edges, across, up, style))
         keys.append((style, control.label))
-    parts.append(_line(34, up.at(0), width - 10, up.at(0), "base"))
-    return Panel(arm.label, _svg(width, height, parts, f"histogram of scores, {arm.label}", "chart"), tuple(keys))
+    parts.append(line(34, up.at(0), width - 10, up.at(0), "base"))
+    return Panel(arm.label, svg(width, height, parts, f"histogram of scores, {arm.label}", "chart"), tuple(keys))
 
 
 def _controls(other: Arm, arm: Arm) -> bool:
@@ -160,10 +135,10 @@ def _controls(other: Arm, arm: Arm) -> bool:
 def _scores(data: ReportData, arm: Arm, scorer: ScorerLine) -> NDArray[np.float64]:
     rung = data.header.primary.rung
     values = [
-        line.metrics[scorer.metric]
+        score.metrics[scorer.metric]
         for latent in data.latents
-        for line in latent.scores
-        if line.arm == arm and line.scorer == scorer.name and line.rung == rung and scorer.metric in line.metrics
+        for score in latent.scores
+        if score.arm == arm and score.scorer == scorer.name and score.rung == rung and scorer.metric in score.metrics
     ]
     found = np.array(values, dtype=np.float64)
     return found[np.isfinite(found)]
@@ -173,19 +148,18 @@ def _steps(counts: NDArray[np.int64], edges: NDArray[np.float64], across: Axis, 
     path = [f"M{across.at(edges[0])} {up.at(0)}"]
     for n, right in zip(counts, edges[1:], strict=True):
         path.append(f"V{up.at(float(n))}H{across.at(right)}")
-    return _tag("path", d="".join(path) + f"V{up.at(0)}", class_=f"line {style}")
+    return tag("path", d="".join(path) + f"V{up.at(0)}", class_=f"line {style}")
 
 
 def _curve(curve: Curve, style: str, across: Axis, down: Axis) -> Markup:
     places = [(64.0 if p.quantile is None else across.at(p.quantile), p) for p in curve.points]
     fires = [(x, down.at(p.share)) for x, p in places if p.quantile is not None]
     parts = [
-        _line(x, down.at(p.interval[0]), x, down.at(p.interval[1]), f"error {style}") for x, p in places if p.interval
+        line(x, down.at(p.interval[0]), x, down.at(p.interval[1]), f"error {style}") for x, p in places if p.interval
     ]
-    parts.append(_tag("path", d="M" + "L".join(f"{x} {y}" for x, y in fires), class_=f"line {style}"))
+    parts.append(tag("path", d="M" + "L".join(f"{x} {y}" for x, y in fires), class_=f"line {style}"))
     parts += [
-        _tag("circle", cx=x, cy=down.at(p.share), r=3, class_=f"point {style}", title=_told(curve, p))
-        for x, p in places
+        tag("circle", cx=x, cy=down.at(p.share), r=3, class_=f"point {style}", title=_told(curve, p)) for x, p in places
     ]
     return Markup("").join(parts)
 
@@ -219,29 +193,6 @@ def _apart(ends: Iterable[tuple[float, str, str]], gap: float = 14) -> list[tupl
 
 
 def _frame(down: Axis, left: float, right: float, chance: float) -> list[Markup]:
-    parts = [_line(left, down.at(t), right, down.at(t), "grid") for t in down.ticks(5)]
-    parts += [_text(left - 6, down.at(t) + 4, figure(t, 1), "tick end") for t in down.ticks(5)]
-    return [*parts, _line(left, down.at(chance), right, down.at(chance), "chance")]
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
-    return _tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
-
-
-def _text(x: float, y: float, text: str, class_: str) -> Markup:
-    return Markup('<text x="{}" y="{}" class="{}">{}</text>').format(x, y, class_, visible(text))
-
-
-def _tag(name: str, *, title: str = "", **attributes: str | float) -> Markup:
-    told = Markup(" ").join(
-        Markup('{}="{}"').format(Markup(key.rstrip("_")), value) for key, value in attributes.items()
-    )
-    inner = Markup("<title>{}</title>").format(visible(title)) if title else ""
-    return Markup("<{0} {1}>{2}</{0}>").format(Markup(name), told, inner)
-
-
-def _svg(width: float, height: float, parts: Iterable[Markup], label: str, class_: str) -> Markup:
-    head = Markup(
-        '<svg viewBox="0 0 {0:g} {1:g}" width="{0:g}" height="{1:g}" role="img" aria-label="{2}" class="{3}">'
-    )
-    return head.format(width, height, escape(visible(label)), class_) + Markup("").join(parts) + Markup("</svg>")
+    parts = [line(left, down.at(t), right, down.at(t), "grid") for t in down.ticks(5)]
+    parts += [text(left - 6, down.at(t) + 4, figure(t, 1), "tick end") for t in down.ticks(5)]
+    return [*parts, line(left, down.at(chance), right, down.at(chance), "chance")]

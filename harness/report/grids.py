@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.report.data import Grid
 from harness.report.numbers import finite, pair
+from harness.report.points import agreement_plots, calibration_plots, firing_plots
 from harness.report.reading import Reading
 from harness.report.text import count, figure, metric_name, p_value, span
 
@@ -72,7 +73,8 @@ def _correlations(reading: Reading) -> Iterator[Grid]:
     if len(figures) < 2:
         return
     frame = reading.frame.assign(text=_texts(reading))
-    found = {(row["a"], row["b"]): row for row in correlations(frame, figures, rung=reading.rung).to_dict("records")}
+    table = correlations(frame, figures, rung=reading.rung)
+    found = {(row["a"], row["b"]): row for row in table.to_dict("records")}
     own = {
         row["scorer"]: row
         for row in reliabilities(reading.rows, figures, rung=reading.rung, seed=reading.run.seed).to_dict("records")
@@ -92,6 +94,7 @@ def _correlations(reading: Reading) -> Iterator[Grid]:
         tuple(rows),
         "With 95 % intervals over latents, and how many rows there are; in brackets on the diagonal the split-half "
         "reliability, which bounds what a scorer can correlate with others. Failed scores are in none.",
+        tuple(agreement_plots(reading, frame, table)),
     )
 
 
@@ -151,10 +154,9 @@ def _calibration(reading: Reading) -> Iterator[Grid]:
     from harness.analysis.calibrations import calibrations
 
     own = [row for row in reading.rows if row.arm.control is None and row.scoring.rung == reading.rung]
+    known = [row for row in calibrations(own).to_dict("records") if row["brier"] == row["brier"]]
     rows = []
-    for row in calibrations(own).to_dict("records"):
-        if row["brier"] != row["brier"]:
-            continue
+    for row in known:
         shares = figure(row["activating"]), span(pair(row, "activating_low", "activating_high"))
         tenth = f"{figure(row['low'], 1)} to {figure(row['high'], 1)}"
         rows.append(
@@ -174,6 +176,7 @@ def _calibration(reading: Reading) -> Iterator[Grid]:
         ("Scorer, explainer", "Says", "Verdicts", "Mean", "Activating", "Brier score", "Calibration error"),
         tuple(rows),
         "The two last figures are of all verdicts together: 0.25 and 0 are what saying one half everywhere gets.",
+        tuple(calibration_plots(reading.arms, known)),
     )
 
 
@@ -197,6 +200,7 @@ def _firing(reading: Reading) -> Iterator[Grid]:
         ("Scorer, explainer", "First", "Second", "Third", "Fourth", "Last", "Spearman"),
         tuple(rows),
         "The rate is the share of windows.",
+        tuple(firing_plots(reading)),
     )
 
 

@@ -17,8 +17,10 @@ from harness.report import figures, text, words
 from harness.report.data import Comparison, LatentReport, ReportData, ScoreLine, ScorerLine, SummaryRow
 from harness.report.judges import cells, judge_lines
 from harness.report.payload import payload
+from harness.report.plotting import left_out_line, plotted, swatch
 from harness.report.ratings import agreement_line, borne_cell, raters_line
 from harness.report.spending import failed_attempts, total_dollars
+from harness.report.svg import Axis
 from harness.runs.units import NO_EXPLANATION
 from harness.task import POPULATIONS
 
@@ -38,7 +40,7 @@ class _Board:
     primary: bool
     rows: tuple[SummaryRow, ...]
     controls: tuple[str, ...]
-    axis: figures.Axis
+    axis: Axis
 
     @property
     def nulls(self) -> bool:
@@ -127,6 +129,9 @@ def _environment() -> Environment:
         "raters_line": raters_line,
         "agreement_line": agreement_line,
         "borne_cell": borne_cell,
+        "plotted": plotted,
+        "swatch": swatch,
+        "left_out_line": left_out_line,
         "note": lambda arm: words.CONTROL_NOTES.get(arm.control or "", ""),
         "control_note": lambda control: words.CONTROL_NOTES.get(control or "", "the task's own coders"),
         "percent": lambda rate: f"{100 * rate:.2f} %",

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from harness.analysis.correlations import correlation_matrix, correlations
+from harness.analysis.correlations import correlation_matrix, correlations, shared_figures
 from harness.metrics import correlation
 
 FIGURES = {"detection": "balanced_accuracy", "fuzzing": "balanced_accuracy", "simulation": "pearson"}
@@ -132,3 +132,30 @@ def test_one_scorer_has_no_pair() -> None:
     table = correlations(_scores()[0], {"detection": "balanced_accuracy"})
     assert len(table) == 0
     assert "spearman_low" in table.columns
+
+
+def test_what_is_correlated_is_every_row_that_both_have() -> None:
+    frame, values = _scores(25, ("mini", "big"))
+    frame.loc[(frame["scorer"] == "fuzzing") & (frame["latent"] == 3), "status"] = "unparsable"
+    shared = shared_figures(frame, FIGURES)
+    table = correlations(frame, FIGURES)
+    for row in table.to_dict("records"):
+        own = shared[(shared["a"] == row["a"]) & (shared["b"] == row["b"])]
+        assert len(own) == row["n"]
+        assert stats.spearmanr(own["value_a"], own["value_b"]).statistic == pytest.approx(row["spearman"])
+    one = shared[(shared["a"] == "detection") & (shared["explainer"] == "big") & (shared["latent"] == 7)]
+    assert one["value_a"].tolist() == [values[0, 1, 7]] * 2
+    assert one["value_b"].tolist() == [values[1, 1, 7], values[2, 1, 7]]
+
+
+def test_scorers_of_latents_alone_share_rows_without_an_explainer() -> None:
+    frame = pd.DataFrame(
+        [
+            _row(scorer, latent, 0.5 + latent / 10, explainer=None, control="latent")
+            for scorer in ("detection", "fuzzing")
+            for latent in range(3)
+        ]
+    )
+    shared = shared_figures(frame, {name: FIGURES[name] for name in ("detection", "fuzzing")})
+    assert shared["explainer"].tolist() == [None] * 3
+    assert shared["latent"].tolist() == [0, 1, 2]

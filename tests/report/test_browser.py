@@ -15,6 +15,8 @@ import pytest
 from harness.analysis.load import load
 from harness.report import ReportData, gather, write
 from harness.report.data import Arm, Exchange, Grid, Profile, Trace, TraceCall, TraceStep, VerdictLine
+from harness.report.plots import Dot, Plot, Scale, Series
+from harness.report.plotting import BOTTOM, LEFT, RIGHT, TOP
 from harness.report.text import visible
 from harness.values import Latent
 
@@ -179,6 +181,32 @@ def test_profile_and_prompts_are_shown_and_nothing_in_them_acts(tab: Tab, tmp_pa
     assert folded.nth(0).locator("pre").nth(0).inner_text() == visible(ATTACK, breaks=True)
     assert folded.nth(0).locator("pre").nth(1).inner_text() == "one\ntwo"
     assert page.evaluate("window.owned") is None
+
+
+def test_a_figure_stands_below_its_table_and_a_long_table_is_folded(tab: Tab, tmp_path: Path, data: ReportData) -> None:
+    scale = Scale("detection", 0, 1, 0.5)
+    arms = tuple(Series(name, at, (Dot(0.2, 0.9, f"res6 {at}"),)) for at, name in enumerate(("mini", "big")))
+    rows = tuple((str(at), "x") for at in range(13))
+    grids = (
+        Grid("scorers", "Short", ("", "y"), rows[:2], plots=(Plot("Fuzzing", scale, scale, arms),)),
+        Grid("scorers", "Long", ("", "y"), rows),
+    )
+    page = tab.open(write(replace(data, grids=grids), tmp_path / "report.html"))
+    tables = page.locator("#scorers table")
+    assert [tables.nth(at).is_visible() for at in range(2)] == [True, False]
+    page.get_by_text("Long (13 rows)").click()
+    assert tables.nth(1).is_visible()
+    figure = page.locator("#scorers figure")
+    table, drawn = tables.nth(0).bounding_box(), figure.locator("svg.chart").bounding_box()
+    assert table is not None
+    assert drawn is not None
+    assert table["y"] + table["height"] < drawn["y"]
+    # across a fifth of the way, and up nine tenths, in the middle of its shape
+    spot = figure.locator(".spot.r0").first.bounding_box()
+    assert spot is not None
+    assert spot["x"] + spot["width"] / 2 - drawn["x"] == pytest.approx(LEFT + 0.2 * (RIGHT - LEFT), abs=1)
+    assert spot["y"] + spot["height"] / 2 - drawn["y"] == pytest.approx(BOTTOM - 0.9 * (BOTTOM - TOP), abs=1)
+    assert figure.locator(".keys").inner_text().split() == ["mini", "big"]
 
 
 def test_the_arm_changes_explanations_and_scores(tab: Tab, report: Path, data: ReportData) -> None:

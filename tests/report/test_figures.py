@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.report.data import Arm, ReportData, SummaryRow
-from harness.report.figures import Axis, curves, histograms, interval_mark, score_axis
+from harness.report.figures import curves, histograms, interval_mark, score_axis
+from harness.report.svg import Axis
 
 ROW = SummaryRow(Arm("mini"), "detection", "balanced_accuracy", 0.75, (0.7, 0.8), 40, 0)
 
