@@ -25,21 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.report.data import (
-    Arm,
-    CoderLine,
-    ExplanationLine,
-    Grid,
-    Header,
-    LatentReport,
-    Primary,
-    Profile,
-    ReportData,
-    ScoredExample,
-    ScoreLine,
-    ScorerLine,
-    VerdictLine,
-)
+from harness.report.data import CoderLine, Grid, Header, Primary, ReportData, ScorerLine
+from harness.report.evidence import Arm, ExplanationLine, LatentReport, Profile, ScoredExample, ScoreLine, VerdictLine
 from harness.report.page import write
 from harness.report.plots import Dot, Plot, Scale, Series, sampled
 from harness.report.thinning import thinned

@@ -22,7 +22,7 @@ from harness.task import POPULATIONS
 if TYPE_CHECKING:
     from harness.analysis.load import Run
 
-__all__ = ["REACHED", "interventions", "pairs", "regressions"]
+__all__ = ["REACHED", "changes", "interventions", "pairs", "regressions"]
 
 # how near to its target, as a share of that, a KL counts as reached: the calibration's own tolerance
 REACHED = 0.1
@@ -72,31 +72,39 @@ def pairs(run: Run) -> pd.DataFrame:
     the prompt in the store, `quantile`, `prompt`, `clean`, `steered`. Rows of one latent and target are in the order of
     a score's verdicts.
     """
-    rows = [row for coder, arm in run.record.get("interventions", {}).items() for row in _pairs(run, coder, arm)]
+    rows = [row for (coder, latent), found in changes(run).items() for row in _pairs(coder, latent, found)]
     if not rows:
         raise UserError(f"{run.path}: no latent was changed")
     return pd.DataFrame(rows)
 
 
-def _pairs(run: Run, coder: str, arm: str) -> Iterator[dict[str, Any]]:
-    for unit in run.journal.units(arm):
-        for one in map(Intervened.from_json, unit.result.get("targets", ())):
-            told = one.calibration
-            for pair in one.score:
-                yield {
-                    "coder": coder,
-                    "latent": unit.latent,
-                    "target": told.target,
-                    "kl": told.kl,
-                    "strength": told.strength,
-                    "status": told.status,
-                    "context": None if pair.place is None else pair.place.context,
-                    "start": None if pair.place is None else pair.place.start,
-                    "quantile": pair.quantile,
-                    "prompt": pair.prompt,
-                    "clean": pair.clean,
-                    "steered": pair.steered,
-                }
+def changes(run: Run) -> dict[tuple[str, int], tuple[Intervened, ...]]:
+    """What changing each latent came to, at each target: by coder and latent; empty where no latent was changed."""
+    return {
+        (coder, unit.latent): tuple(map(Intervened.from_json, unit.result.get("targets", ())))
+        for coder, arm in run.record.get("interventions", {}).items()
+        for unit in run.journal.units(arm)
+    }
+
+
+def _pairs(coder: str, latent: int, found: tuple[Intervened, ...]) -> Iterator[dict[str, Any]]:
+    for one in found:
+        told = one.calibration
+        for pair in one.score:
+            yield {
+                "coder": coder,
+                "latent": latent,
+                "target": told.target,
+                "kl": told.kl,
+                "strength": told.strength,
+                "status": told.status,
+                "context": None if pair.place is None else pair.place.context,
+                "start": None if pair.place is None else pair.place.start,
+                "quantile": pair.quantile,
+                "prompt": pair.prompt,
+                "clean": pair.clean,
+                "steered": pair.steered,
+            }
 
 
 @dataclass(frozen=True, slots=True)

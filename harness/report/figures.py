@@ -10,7 +10,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from harness.report.data import Arm, Curve, CurvePoint, ReportData, ScorerLine, SummaryRow
+from harness.report.data import Curve, CurvePoint, ReportData, ScorerLine, SummaryRow
+from harness.report.evidence import Arm
 from harness.report.svg import Axis, line, svg, tag, text
 from harness.report.text import count, figure
 

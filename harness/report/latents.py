@@ -16,7 +16,9 @@ from harness import metrics
 from harness.analysis.load import ScoreRow
 from harness.examples.draw import LatentExamples, draw
 from harness.examples.marks import mark
-from harness.report.data import (
+from harness.report.changes import told_of
+from harness.report.evidence import (
+    Change,
     Exchange,
     ExplanationLine,
     LatentReport,
@@ -92,7 +94,13 @@ def _latent(reading: Reading, latent: Latent, explained: list[ExplanationLine], 
         "too_few_examples" if few else "ok",
         profile=None if reader is None else _profile(reader, latent),
         exchanges=tuple(_exchanges(reading, latent, rows)),
+        changes=tuple(_changes(reading, latent, rows)),
     )
+
+
+def _changes(reading: Reading, latent: Latent, rows: list[ScoreRow]) -> Iterator[Change]:
+    known = [(row, found) for row in rows if (found := row.verdicts) is not None]
+    return told_of(reading, latent, [(row, found, list(_lines(row, found))) for row, found in known])
 
 
 def _profile(reader: CoderReader, latent: Latent) -> Profile:

@@ -14,7 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.report import figures, text, words
-from harness.report.data import Comparison, LatentReport, ReportData, ScoreLine, ScorerLine, SummaryRow
+from harness.report.data import Comparison, ReportData, ScorerLine, SummaryRow
+from harness.report.evidence import LatentReport, ScoreLine
 from harness.report.judges import cells, judge_lines
 from harness.report.payload import payload
 from harness.report.plotting import left_out_line, plotted, swatch

@@ -9,11 +9,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.report.data import (
+from harness.report.data import ReportData
+from harness.report.evidence import (
     Arm,
+    Change,
     ExplanationLine,
     LatentReport,
-    ReportData,
     ScoredExample,
     ScoreLine,
     ShownExample,
@@ -166,7 +167,34 @@ def _details(data: ReportData, latent: LatentReport, names: Sequence[str]) -> di
             ]
             for one in latent.exchanges
         ],
+        # most runs change no latent: nothing is said of it then
+        **({"changes": [_change(data, change) for change in latent.changes]} if latent.changes else {}),
     }
+
+
+def _change(data: ReportData, change: Change) -> dict[str, Any]:
+    return {
+        "target": change.target,
+        "kl": _short(change.kl),
+        "strength": _short(change.strength),
+        "status": change.status,
+        "pairs": [
+            {
+                "prompt": visible(pair.prompt, breaks=True),
+                "clean": visible(pair.clean, breaks=True),
+                "steered": visible(pair.steered, breaks=True),
+                "q": pair.quantile,
+                "v": _said(data, pair.verdicts),
+            }
+            for pair in change.pairs
+        ],
+    }
+
+
+def _said(data: ReportData, verdicts: Sequence[VerdictLine]) -> list[list[Any]]:
+    """Verdicts as `[scorers][arms]`."""
+    found = {(verdict.arm, verdict.scorer): verdict for verdict in verdicts}
+    return [[_verdict(found.get((arm, s.name))) for arm in data.arms] for s in data.scorers]
 
 
 def _trace(data: ReportData, trace: Trace) -> dict[str, Any]:
@@ -214,7 +242,6 @@ def _shown(example: ShownExample) -> dict[str, Any]:
 
 
 def _scored(data: ReportData, example: ScoredExample) -> dict[str, Any]:
-    verdicts = {(verdict.arm, verdict.scorer): verdict for verdict in example.verdicts}
     return {
         "p": _pieces(example.pieces),
         "a": _sparse(example),
@@ -222,7 +249,7 @@ def _scored(data: ReportData, example: ScoredExample) -> dict[str, Any]:
         "q": example.quantile,
         "r": visible(example.rung),
         "m": _marks(example.marks),
-        "v": [[_verdict(verdicts.get((arm, s.name))) for arm in data.arms] for s in data.scorers],
+        "v": _said(data, example.verdicts),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.report.data import Arm
+from harness.report.evidence import Arm
 from harness.report.numbers import finite, pair
 from harness.report.plots import Dot, Plot, Scale, Series, sampled
 from harness.report.reading import Reading

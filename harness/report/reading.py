@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from harness.analysis.interventions import changes
 from harness.analysis.load import Run, ScoreRow
 from harness.errors import StoreError
-from harness.report.data import Arm, ScorerLine
+from harness.report.data import ScorerLine
+from harness.report.evidence import Arm
 from harness.runs.journal import Unit
 from harness.runs.units import ExplanationArm, written
 from harness.store import CoderReader, Store
@@ -18,6 +20,8 @@ from harness.values import Latent
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from harness.subject.intervened import Intervened
 
 __all__ = ["Reading", "arm_of"]
 
@@ -57,6 +61,11 @@ class Reading:
             except StoreError:
                 self._populations[coder] = None
         return self._populations[coder]
+
+    @cached_property
+    def changes(self) -> Mapping[tuple[str, int], tuple[Intervened, ...]]:
+        """What changing each latent came to, by coder and latent."""
+        return changes(self.run)
 
     @cached_property
     def frame(self) -> pd.DataFrame:

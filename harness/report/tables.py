@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from harness import metrics
-from harness.report.data import Arm, Comparison, Curve, CurvePoint, Lift, PopulationLine, ScorerLine, SummaryRow
+from harness.report.data import Comparison, Curve, CurvePoint, Lift, PopulationLine, ScorerLine, SummaryRow
+from harness.report.evidence import Arm
 from harness.report.numbers import finite, is_number, pair
 from harness.report.reading import Reading, arm_of
 from harness.scorers.verdicts import Verdicts

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.report.data import LatentReport, ScoredExample, VerdictLine
+from harness.report.evidence import LatentReport, ScoredExample, VerdictLine
 
 __all__ = ["KEPT", "error", "thinned"]
 
@@ -23,7 +23,8 @@ def thinned(latent: LatentReport) -> LatentReport:
 
     The first of each fifth are taken, in their own random order. Where there are no quantiles, as of selected records,
     the first activating ones stand for the fifths. Prompts, replies and traces are left out, numbers have fewer digits,
-    and of its common tokens there are fewer.
+    and of its common tokens there are fewer. Two pairs of continuations stay for
+    each target of an intervention.
     """
     fifths: dict[int, list[int]] = {}
     for at, example in enumerate(latent.scored):
@@ -37,7 +38,8 @@ def thinned(latent: LatentReport) -> LatentReport:
     kept.update(others[:WORST])
     scored = tuple(_rounded(latent.scored[at]) for at in sorted(kept))
     profile = latent.profile and replace(latent.profile, tokens=latent.profile.tokens[:_TOKENS])
-    return replace(latent, shown=(), scored=scored, exchanges=(), traces=(), profile=profile)
+    changes = tuple(replace(change, pairs=change.pairs[:EACH]) for change in latent.changes)
+    return replace(latent, shown=(), scored=scored, exchanges=(), traces=(), profile=profile, changes=changes)
 
 
 def _rounded(example: ScoredExample) -> ScoredExample:

@@ -18,6 +18,7 @@ from harness.analysis.interventions import interventions, pairs, regressions
 from harness.analysis.load import Run, load
 from harness.errors import UserError
 from harness.metrics import mean_interval, unpaired_interval
+from harness.report import gather
 from harness.resources import fixture
 from harness.runs.running import conduct
 from harness.task import load_task
@@ -198,6 +199,23 @@ def test_a_real_run_s_tables_are_what_its_scores_say(run: Run) -> None:
     ]
     with pytest.raises(UserError, match='no score by "fuzzing" is by an intervention'):
         analyse(run, table="interventions", scorer="fuzzing")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_report_of_a_real_run_has_the_pairs_of_the_table_with_every_verdict(run: Run) -> None:
+    table = pairs(run)
+    for latent in gather(run).latents:
+        shown = [
+            (change.target, pair.prompt, pair.clean, pair.steered) for change in latent.changes for pair in change.pairs
+        ]
+        own = table[(table["coder"] == latent.latent.coder) & (table["latent"] == latent.latent.index)]
+        assert shown == list(zip(*(own[name] for name in ("target", "prompt", "clean", "steered")), strict=True))
+        for change in latent.changes:
+            for line in latent.scores:
+                if line.scorer == f"judge-{change.target}" and line.status == "ok" and not line.failed:
+                    told = [v for p in change.pairs for v in p.verdicts if (v.arm, v.scorer) == (line.arm, line.scorer)]
+                    assert np.mean([one.right for one in told]) == pytest.approx(line.metrics["accuracy"])
 
 
 def test_a_run_without_interventions_is_told() -> None:

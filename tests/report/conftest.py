@@ -10,24 +10,26 @@ import pytest
 
 from harness.analysis.spending import SpendingLine
 from harness.report.data import (
-    Arm,
     CoderLine,
     Comparison,
     Curve,
     CurvePoint,
-    ExplanationLine,
     FailureCount,
     Header,
-    LatentReport,
     Lift,
     Primary,
     ReportData,
     RoleLine,
+    ScorerLine,
+    SummaryRow,
+)
+from harness.report.evidence import (
+    Arm,
+    ExplanationLine,
+    LatentReport,
     ScoredExample,
     ScoreLine,
-    ScorerLine,
     ShownExample,
-    SummaryRow,
     Trace,
     TraceCall,
     TraceStep,

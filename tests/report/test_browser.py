@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from harness.analysis.load import load
 from harness.report import ReportData, gather, write
-from harness.report.data import Arm, Exchange, Grid, Profile, Trace, TraceCall, TraceStep, VerdictLine
+from harness.report.data import Grid
+from harness.report.evidence import Arm, Change, Exchange, PairLine, Profile, Trace, TraceCall, TraceStep, VerdictLine
 from harness.report.plots import Dot, Plot, Scale, Series
 from harness.report.plotting import BOTTOM, LEFT, RIGHT, TOP
 from harness.report.text import visible
@@ -180,6 +182,43 @@ def test_profile_and_prompts_are_shown_and_nothing_in_them_acts(tab: Tab, tmp_pa
     folded.nth(0).locator("summary").click()
     assert folded.nth(0).locator("pre").nth(0).inner_text() == visible(ATTACK, breaks=True)
     assert folded.nth(0).locator("pre").nth(1).inner_text() == "one\ntwo"
+    assert page.evaluate("window.owned") is None
+
+
+def test_continuations_stand_beside_each_other_and_simulated_below_true_strengths(
+    tab: Tab, tmp_path: Path, data: ReportData
+) -> None:
+    first = data.latents[2].scored[0]
+    values = np.zeros(32, np.float32)
+    values[4] = 13.2
+    strengths = tuple(5.0 if at == 4 else 0.0 for at in range(32))
+    said = replace(
+        first, activations=values, verdicts=(VerdictLine(data.arms[0], "fuzzing", None, strengths=strengths),)
+    )
+    found = VerdictLine(data.arms[0], "detection", None, right=True)
+    pairs = (PairLine("He said", f" no.{ATTACK}", " no, river", 2, (found,)), PairLine("It", " is", " was", None))
+    changes = (Change(0.3, 0.31, 12.5, "ok", pairs), Change(3.0, None, 80.0, "saturated", pairs[:1]))
+    latent = replace(data.latents[2], scored=(said,), changes=changes)
+    path = write(replace(data, latents=(latent,)), tmp_path / "report.html")
+    page = tab.open(path, f"#latent=res6:{latent.latent.index}")
+    page.wait_for_selector("#page table.pairs")
+    folded = page.locator("details.change")
+    assert [folded.nth(at).locator("summary").inner_text() for at in range(2)] == [
+        "Amplified to a KL of 0.3 nats; 0.31 reached at strength 12.5 (2 prompts)",
+        "Amplified to a KL of 3 nats; no number reached at strength 80; more strength brought no larger KL (1 prompt)",
+    ]
+    assert [folded.nth(at).locator("table").is_visible() for at in range(2)] == [True, False]
+    cells = folded.nth(0).locator("tbody tr").nth(0).locator("td")
+    told = [cells.nth(at).inner_text() for at in range(cells.count())]
+    assert told == ["Q2", "He said", f" no.{visible(ATTACK, breaks=True)}", " no, river", "found ✓"]
+    assert cells.nth(3).locator(".quiet").inner_text() == " no"
+    rows = page.locator("table.simulated tbody tr")
+    assert [rows.nth(at).locator("th").inner_text() for at in range(2)] == ["true", "simulated"]
+    # the same token, at its largest in truth and at half of that simulated
+    for at, share in ((0, "1.000"), (1, "0.500")):
+        spans = rows.nth(at).locator(".passage span")
+        assert spans.nth(4).evaluate("e => e.style.getPropertyValue('--a')") == share
+        assert rows.nth(at).locator(".passage .on").count() == 1
     assert page.evaluate("window.owned") is None
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from harness.analysis.load import Run, load
 from harness.report import gather, render
-from harness.report.data import Arm, ReportData
+from harness.report.data import ReportData
+from harness.report.evidence import Arm
 
 
 @pytest.fixture(scope="module")

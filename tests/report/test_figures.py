@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.report.data import Arm, ReportData, SummaryRow
+from harness.report.data import ReportData, SummaryRow
+from harness.report.evidence import Arm
 from harness.report.figures import curves, histograms, interval_mark, score_axis
 from harness.report.svg import Axis
 

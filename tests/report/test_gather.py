@@ -18,7 +18,8 @@ from harness.analysis.load import Run, load
 from harness.clients.protocol import Capabilities, Request
 from harness.questions.kinds import Detect, Explain, Fuzz
 from harness.report import gather, render, write_report
-from harness.report.data import Arm, LatentReport, ReportData
+from harness.report.data import ReportData
+from harness.report.evidence import Arm, LatentReport
 from harness.runs.running import conduct
 from harness.store import CoderFrame, ManifestFrame, Rows, StoreWriter, Vocabulary
 from harness.task import Task

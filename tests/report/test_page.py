@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from harness.report import ReportData, render, write
-from harness.report.data import Arm
+from harness.report.evidence import Arm
 from harness.report.text import visible
 from harness.values import Latent
 

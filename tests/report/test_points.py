@@ -13,7 +13,8 @@ from scipy import stats
 
 from harness.analysis.load import Run, load
 from harness.report import gather, render
-from harness.report.data import Arm, Grid
+from harness.report.data import Grid
+from harness.report.evidence import Arm
 from harness.report.plots import Plot
 from harness.report.points import calibration_plots
 from harness.runs.running import conduct

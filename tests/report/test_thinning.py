@@ -15,7 +15,8 @@ import pytest
 from harness.analysis.load import load
 from harness.errors import UserError
 from harness.report import gather, write_report
-from harness.report.data import Arm, ReportData, ScoredExample, VerdictLine
+from harness.report.data import ReportData
+from harness.report.evidence import Arm, ScoredExample, VerdictLine
 from harness.report.thinning import KEPT, error, thinned
 from harness.runs.running import conduct
 from harness.task import load_task

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.report.data import Arm, Comparison, RoleLine
+from harness.report.data import Comparison, RoleLine
+from harness.report.evidence import Arm
 from harness.report.words import conclusion, evidence, model_free_lines
 
 DIFFER = Comparison(

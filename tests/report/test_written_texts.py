@@ -10,7 +10,7 @@ import tomli_w
 from harness.analysis.load import Run, load
 from harness.cli.attempt import print_attempt
 from harness.report import gather, render
-from harness.report.data import Arm, ScoredExample
+from harness.report.evidence import Arm, ScoredExample
 from harness.resources import fixture
 from harness.runs.progress import Silent
 from harness.runs.running import conduct

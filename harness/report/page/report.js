@@ -320,6 +320,69 @@ function scoredTable(details, row, cells, choice) {
   return el("table", { class: "examples" }, el("thead", {}, top, head), el("tbody", {}, tally, ...body));
 }
 
+// ---------------------------------------------------------------- simulated strengths, interventions
+
+function simulated(details, row) {
+  const { arms, scorers } = state.index;
+  const told = (example, cell) => { const verdict = example.v[cell.s][cell.a]; return verdict && verdict.strengths ? verdict.strengths : null; };
+  const cells = scorers.flatMap((s, i) => arms.map((arm, a) => ({ s: i, a, place: `${s.name}, ${arm.label}` })))
+    .filter((cell) => details.scored.some((example) => told(example, cell)));
+  if (!cells.length) return [];
+  const box = el("div", { class: "scroll" });
+  const draw = (cell) => {
+    const examples = details.scored.filter((example) => told(example, cell)).sort((a, b) => b.t - a.t || (b.q || 0) - (a.q || 0));
+    const rows = examples.flatMap((example) => {
+      const flat = told(example, cell).flatMap((level, position) => (level > 0 ? [position, level] : []));
+      return [
+        el("tr", { class: "true" }, el("td", { class: "kind", rowspan: 2 }, kindOf(example, false)),
+          el("th", { scope: "row" }, "true"), el("td", {}, tokens(example, row.maximum))),
+        el("tr", {}, el("th", { scope: "row" }, "simulated"), el("td", {}, tokens({ p: example.p, a: flat }, 10))),
+      ];
+    });
+    box.replaceChildren(el("table", { class: "examples simulated" },
+      el("thead", {}, el("tr", {}, ...["Truth", "Strengths", `Text (${examples.length})`].map((title) => el("th", { scope: "col" }, title)))),
+      el("tbody", {}, ...rows)));
+  };
+  draw(cells[0]);
+  const form = el("form", { class: "controls" }, el("label", {}, "Simulated by ",
+    el("select", { onchange: (event) => draw(cells[event.target.value]) }, ...cells.map((cell, at) => el("option", { value: at }, cell.place)))),
+    el("span", { class: "quiet" }, `full colour: ${strength(row.maximum)} in truth, 10 of 10 simulated`));
+  return [el("h2", {}, "Simulated against true strengths"), form, box];
+}
+
+const FOUND = {
+  saturated: "more strength brought no larger KL", nonmonotone: "KL falls somewhere as strength grows",
+  nonfinite: "no number came of more strength", max_rounds: "the search ended before it",
+};
+
+// what both continuations begin with is quiet: where they part is what an intervention did
+function parted(text, other) {
+  let at = 0;
+  while (at < text.length && text[at] === other[at]) at += 1;
+  return [at ? el("span", { class: "quiet" }, text.slice(0, at)) : null, text.slice(at)];
+}
+
+function interventions(details) {
+  if (!details.changes) return [];
+  const { arms, scorers } = state.index;
+  const folded = details.changes.map((change, number) => {
+    const cells = scorers.flatMap((s, i) => arms.map((arm, a) => ({ s: i, a, place: `${s.name}, ${arm.label}`, control: arm.control })))
+      .filter((cell) => change.pairs.some((pair) => pair.v[cell.s][cell.a] !== null));
+    const head = el("tr", {}, ...["Quantile", "Prompt", "It goes on", "It goes on with the latent amplified"].map((title) => el("th", { scope: "col" }, title)),
+      ...cells.map((cell) => el("th", { scope: "col", class: "under" }, scorers[cell.s].name, el("small", {}, arms[cell.a].label))));
+    const rows = change.pairs.map((pair) => el("tr", {}, el("td", { class: "kind" }, pair.q === null ? "" : `Q${pair.q}`),
+      el("td", { class: "words prompt" }, pair.prompt),
+      el("td", { class: "words" }, ...parted(pair.clean, pair.steered).filter(Boolean)),
+      el("td", { class: "words" }, ...parted(pair.steered, pair.clean).filter(Boolean)),
+      ...cells.map((cell) => verdictCell(pair.v[cell.s][cell.a], pair, cell))));
+    const told = [`to a KL of ${change.target} nats`, `${change.kl === null ? "no number" : strength(change.kl)} reached at strength ${strength(change.strength)}`,
+      ...(FOUND[change.status] ? [FOUND[change.status]] : [])].join("; ");
+    return el("details", { class: "change", open: number === 0 ? "" : null }, el("summary", {}, `Amplified ${told} (${change.pairs.length} ${change.pairs.length === 1 ? "prompt" : "prompts"})`),
+      el("div", { class: "scroll" }, el("table", { class: "examples pairs" }, el("thead", {}, head), el("tbody", {}, ...rows))));
+  });
+  return [el("h2", {}, "With and without an intervention"), ...folded];
+}
+
 function profile(details, row) {
   const found = details.profile;
   if (!found) return [];
@@ -368,7 +431,8 @@ async function drawLatent(row) {
     ...(problem ? [problem] : []), armsTable(row), ...profile(details, row), ...details.traces.map(traceOf),
     ...(details.scores.length ? [scoresTable(details)] : []),
     ...(details.shown.length ? [el("h2", {}, "Shown to explainers"), legend(row), shownExamples(details, row)] : []),
-    ...(details.scored.length ? [el("h2", {}, "Scored examples"), ...scoredExamples(details, row)] : []), ...exchanges(details));
+    ...(details.scored.length ? [el("h2", {}, "Scored examples"), ...scoredExamples(details, row)] : []),
+    ...simulated(details, row), ...interventions(details), ...exchanges(details));
   page.dataset.latent = identity(row);
   document.title = `Latent ${row.latent} – ${document.querySelector("nav .home").textContent}`;
   page.focus({ preventScroll: true });
