@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.report.data import Curve, CurvePoint, ReportData, ScorerLine, SummaryRow
 from harness.report.evidence import Arm
-from harness.report.svg import Axis, line, svg, tag, text
+from harness.report.svg import Axis, line, score_ends, svg, tag, text
 from harness.report.text import count, figure
 
 __all__ = ["Panel", "axis_marks", "curves", "histograms", "interval_mark", "score_axis"]
@@ -35,9 +35,9 @@ def score_axis(rows: Sequence[SummaryRow], chance: float, width: float = 240) ->
     """The scale on which arms of one scorer are set side by side: all intervals, and chance."""
     values = [chance, *(row.mean for row in rows if row.mean is not None)]
     values += [end for row in rows if row.interval is not None for end in row.interval]
-    lowest = 0.0 if chance > 0 else -1.0
+    lowest, highest = score_ends(values, chance)
     low = max(lowest, math.floor((min(values) - 0.02) * 10) / 10)
-    high = min(1.0, math.ceil((max(values) + 0.02) * 10) / 10)
+    high = min(highest, math.ceil((max(values) + 0.02) * 10) / 10)
     return Axis(low, max(high, low + 0.1), 8, width - 8)
 
 
@@ -68,8 +68,8 @@ def histograms(data: ReportData, scorer: ScorerLine) -> tuple[Panel, ...]:
     """For each real arm the histogram of its latents' scores, its controls laid over as steps."""
     scores = {arm: _scores(data, arm, scorer) for arm in data.arms}
     reals = [arm for arm in data.arms if arm.control is None and scores[arm].size]
-    low = 0.0 if scorer.chance > 0 else -1.0
-    edges = np.linspace(low, 1.0, BINS + 1)
+    low, high = score_ends(np.concatenate(list(scores.values())).tolist() if scores else (), scorer.chance)
+    edges = np.linspace(low, high, BINS + 1)
     top = max((int(np.histogram(values, edges)[0].max()) for values in scores.values() if values.size), default=1)
     return tuple(_histogram(arm, scores, edges, top, scorer.chance) for arm in reals)
 
@@ -82,18 +82,18 @@ def curves(data: ReportData, scorer: ScorerLine) -> Panel | None:
     quantiles = sorted({p.quantile for curve in found for p in curve.points if p.quantile is not None})
     width, height = 520, 250
     down = Axis(0, 1, height - 34, 12)
-    across = Axis(min(quantiles, default=1), max(max(quantiles, default=1), min(quantiles, default=1) + 1), 110, 370)
-    parts = _frame(down, 40, 380, 0.5)
+    across = Axis(min(quantiles, default=1), max(max(quantiles, default=1), min(quantiles, default=1) + 1), 110, 340)
+    parts = _frame(down, 40, 350, 0.5)
     parts += [text(across.at(q), height - 18, str(q), "tick middle") for q in quantiles]
     parts += [
         text(64, height - 18, "silent", "tick middle"),
-        text(240, height - 3, "quantile of activation, weak to strong", "tick middle quiet"),
+        text(225, height - 3, "quantile of activation, weak to strong", "tick middle quiet"),
     ]
     ends = []
     for style, curve in zip(_styles([c.arm for c in found]), found, strict=True):
         parts.append(_curve(curve, style, across, down))
         ends.append((down.at(_last(curve.points)), style, curve.arm.label))
-    parts += [text(386, y + 4, label, f"end {style}") for y, style, label in _apart(ends)]
+    parts += [text(356, y + 4, label, f"end {style}") for y, style, label in _apart(ends)]
     return Panel(scorer.name, svg(width, height, parts, f"share of right verdicts by quantile, {scorer.name}", "chart"))
 
 

@@ -13,6 +13,7 @@ from harness.report.evidence import Arm
 from harness.report.numbers import finite, pair
 from harness.report.plots import Dot, Plot, Scale, Series, sampled
 from harness.report.reading import Reading
+from harness.report.svg import score_ends
 from harness.report.text import figure, metric_name, span
 from harness.runs.units import NO_EXPLANATION, arm_label
 from harness.values import seed_of
@@ -80,16 +81,13 @@ def calibration_plots(every: Sequence[Arm], rows: Sequence[Mapping[Any, Any]]) -
 
 
 def _score_scale(reading: Reading, name: str, values: Iterable[float]) -> Scale:
-    """The scale of a scorer's figure: as wide as its values need, from 0 or from -1 to 1, with chance on it."""
+    """The scale of a scorer's figure: as wide as its values need, with chance on it."""
     scorer = next(one for one in reading.scorers if one.name == name)
     inside = [scorer.chance, *values]
+    lowest, highest = score_ends(inside, scorer.chance)
     low, high = math.floor(10 * min(inside) - 0.2) / 10, math.ceil(10 * max(inside) + 0.2) / 10
-    return Scale(
-        f"{name}, {metric_name(scorer.metric)}",
-        max(low, -1.0 if min(inside) < 0 else 0.0),
-        min(max(high, low + 0.1), 1.0),
-        scorer.chance,
-    )
+    ends = max(low, lowest), min(max(high, low + 0.1), highest)
+    return Scale(f"{name}, {metric_name(scorer.metric)}", *ends, scorer.chance)
 
 
 def _series(every: Sequence[Arm], arms: Mapping[str, Sequence[Dot]]) -> tuple[Series, ...]:

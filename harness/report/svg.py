@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from harness.report.text import visible
 
-__all__ = ["Axis", "line", "svg", "tag", "text"]
+__all__ = ["Axis", "line", "score_ends", "svg", "tag", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,12 @@ class Axis:
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [round(index * step, 10) for index in range(first, last + 1)]
+
+
+def score_ends(values: Iterable[float], chance: float) -> tuple[float, float]:
+    """Between which values figures lie: 0 or, of chance 0, -1 to 1; and beyond where one is, as nats can be."""
+    found = [*values]
+    return min([0.0 if chance > 0 else -1.0, *found]), max([1.0, *found])
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.report.data import ReportData, SummaryRow
-from harness.report.evidence import Arm
+from harness.report.data import ReportData, ScorerLine, SummaryRow
+from harness.report.evidence import Arm, ScoreLine
 from harness.report.figures import curves, histograms, interval_mark, score_axis
 from harness.report.svg import Axis
 
@@ -93,3 +94,21 @@ def test_hostile_arm_names_stay_text_in_figures(data: ReportData) -> None:
     row = SummaryRow(Arm("</svg><script>x()</script>"), "d", "balanced_accuracy", 0.5, None, 1, 0)
     assert "<script" not in interval_mark(row, score_axis([row], 0.5), 0.5)
     assert histograms(data, data.scorers[0])
+
+
+def test_figures_beyond_one_are_counted_and_stand_on_the_scale(data: ReportData) -> None:
+    """Nats, unlike shares and correlations, have no ends."""
+    rng = np.random.default_rng(3)
+    drawn = rng.normal(0, 2, len(data.latents))
+    arm, scorer = data.arms[0], ScorerLine("nats", "nats", 0.0)
+    latents = tuple(
+        replace(latent, scores=(ScoreLine(arm, "nats", "random", "ok", {"nats": float(value)}),))
+        for latent, value in zip(data.latents, drawn, strict=True)
+    )
+    (panel,) = histograms(replace(data, latents=latents), scorer)
+    heights = [float(e.get("height", 0)) for e in ET.fromstring(panel.svg) if e.get("class") == "bar"]
+    counts = np.histogram(drawn, np.linspace(drawn.min(), drawn.max(), 21))[0]
+    assert counts.sum() == len(drawn)
+    assert np.array(heights) / max(heights) == pytest.approx(counts[counts > 0] / counts.max(), abs=0.01)
+    axis = score_axis([replace(ROW, mean=-1.5, interval=(-2.3, 1.4))], 0.0)
+    assert axis.low <= -2.3 < 1.4 <= axis.high
