@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from harness.subject.effect import Effect
     from harness.subject.texts import SubjectTexts
 
-__all__ = ["Asked", "Book", "Written", "rehearse", "rehearsing", "unfinished", "unread"]
+__all__ = ["Asked", "Book", "Unread", "Written", "rehearse", "rehearsing", "unfinished", "unread"]
 
 # about as long as explanations are, and texts written for one; in place of an explanation where none of the task's was
 # written yet
@@ -122,7 +122,7 @@ def unread(plan: Plan) -> None:
         return
     using = [one for one in plan.explainers.values() if one.uses_subject or one.needs_subject]
     for one in (*using, *(one for one in plan.scorers.values() if one.needs_subject)):
-        one.bind(_Unread(plan.subject))
+        one.bind(_Unasked(plan.subject))
 
 
 async def rehearse(
@@ -158,8 +158,15 @@ async def unfinished(
     return [latent for latent in everyone if latent in conductor.found]
 
 
-class _Unread:
-    """In place of the subject."""
+class Unread:
+    """In place of a subject, which is not loaded: every text is silent."""
+
+    async def read(self, latent: Latent, texts: Sequence[str]) -> list[ReadText]:  # noqa: ARG002 - a TextReader's shape
+        return [ReadText((), np.zeros(0, np.float32)) for _ in texts]
+
+
+class _Unasked(Unread):
+    """In place of a subject that more is asked of than to read."""
 
     def __init__(self, subject: SubjectTexts) -> None:
         self.steers = subject.steers
@@ -176,9 +183,6 @@ class _Unread:
         # no two alike: of equal explanations only one is scored
         said = Said(asking.scales[0], 0.0, 0.0, f"{latent.coder} {latent.index} {_TYPICAL}")
         return Introspection((said,), 0)
-
-    async def read(self, latent: Latent, texts: Sequence[str]) -> list[ReadText]:  # noqa: ARG002 - a TextReader's shape
-        return [ReadText((), np.zeros(0, np.float32)) for _ in texts]
 
 
 class _Rehearsing(Layer):

@@ -191,7 +191,7 @@ def ready(task: Task, models: Models, store: Store, populations: Sequence[Popula
     """
     plan = make_plan(task, models, store.id, [one.place for one in populations])
     coders = [*(store.coder(coder.name) for coder in task.coder), *(one.reader for one in populations)]
-    check_pooled(task, coders, {name: getattr(made, "rungs", ()) for name, made in plan.explainers.items()})
+    check_pooled(task, coders, {name: made.rungs for name, made in plan.explainers.items()})
     if plan.subject is not None:
         with naming(f"{task.source}: subject"):
             for found in (store, *(one.reader.store for one in populations)):

@@ -17,7 +17,7 @@ from harness.examples.draw import LatentExamples, draw
 from harness.explainers.base import Explainer
 from harness.questions.prompts import QUESTIONS, Variant, load_variant
 from harness.runs.progress import Progress
-from harness.runs.rehearsal import Book, rehearsing
+from harness.runs.rehearsal import Book, Unread, rehearsing
 from harness.runs.running import close, open_store
 from harness.runs.stop import Stop
 from harness.runs.units import explain_seed, score_seed
@@ -115,7 +115,7 @@ async def sent(
                 settings = _settings(task, variant)
                 scorer: Scorer = _made("scorers", settings, models, task.base)
                 if scorer.needs_subject:
-                    scorer.bind(_Silent())
+                    scorer.bind(Unread())
                 scored = examples.scored[0]
                 noted.clear()
                 seed = score_seed(task.drawing_seed, examples.latent, scored.rung)
@@ -192,14 +192,3 @@ def _of(request: Request, variant: Variant) -> bool:
     if question is None or question.name != variant.question:
         return False
     return "tried" not in variant.uses or getattr(question, "tried", None) is not None
-
-
-class _Silent:
-    """In place of a subject: texts are not read."""
-
-    async def read(self, latent: Any, texts: Any) -> list[Any]:  # noqa: ARG002 - a TextReader's shape
-        import numpy as np
-
-        from harness.values import ReadText
-
-        return [ReadText((), np.zeros(0, np.float32)) for _ in texts]

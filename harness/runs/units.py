@@ -138,12 +138,12 @@ class Plan:
     def wants(self) -> tuple[Want, ...]:
         """What all of them want of their models."""
         asking = [*self.explainers.items(), *self.scorers.items()]
-        return tuple(replace(want, by=name) for name, one in asking for want in getattr(one, "wants", ()))
+        return tuple(replace(want, by=name) for name, one in asking for want in one.wants)
 
     @property
     def pooled(self) -> tuple[Rung, ...]:
         """The rungs that explainers draw silent windows of."""
-        return tuple(dict.fromkeys(rung for one in self.explainers.values() for rung in getattr(one, "rungs", ())))
+        return tuple(dict.fromkeys(rung for one in self.explainers.values() for rung in one.rungs))
 
     def real_arms(self, coder: str) -> tuple[ExplanationArm, ...]:
         """The explainers' own arms on a coder."""

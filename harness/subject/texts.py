@@ -1,4 +1,4 @@
-"""Texts of anybody's read as a corpus is: the subject and its coders, loaded when the first text comes."""
+"""A live subject: its coders read anybody's texts as they read a corpus, and its latents can be changed."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ T = TypeVar("T")
 
 
 class SubjectTexts:
-    """A subject with its coders, which says where a latent is active in texts.
+    """A subject with its coders, which says where a latent is active in texts, and what its direction does.
 
-    Nothing is loaded before the first text is read; that and all reading happens on the torch worker of the subject's
-    device. Where all coders read text alone, neither model nor torch is needed.
+    Nothing is loaded before it is first asked; that and all asking happens on the torch worker of the subject's device.
+    Where all coders read text alone, neither model nor torch is needed.
 
     Raises:
         UserError: the model, the corpus or a coder cannot be had.

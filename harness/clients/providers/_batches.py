@@ -196,7 +196,7 @@ class AnthropicBatches:
         body = b'{"requests": [' + b", ".join(lines) + b"]}"
         return (await _patiently(lambda: _json(self._caller.call("/v1/messages/batches", body)), RateLimited))["id"]
 
-    async def find(self, mark: str, requests: int, since: float, ours: Callable[[str], bool]) -> Search:  # noqa: ARG002
+    async def find(self, mark: str, requests: int, since: float, ours: Callable[[str], bool]) -> Search:  # noqa: ARG002 - marks are not kept
         """The batch whose results have our custom ids, among those of so many requests.
 
         A batch that has not ended shows no custom ids: while there is one that it might be nothing is sure.
