@@ -234,7 +234,7 @@ class Batches:
             if kind in ("expired", "cancelled"):
                 batch.lines.append({"custom_id": custom_id, "status": 0, "data": {}})
                 continue
-            sent = self._perform(batch.endpoint, body, key, batch.id, kind == "errors")
+            sent = self._perform(batch.endpoint, body, key, batch.id, failing=kind == "errors")
             line = {"custom_id": custom_id, "status": sent.status, "data": sent.data}
             batch.lines += {"missing": [], "duplicates": [line, line]}.get(kind or "", [line])
         chance.shuffle(batch.lines)
