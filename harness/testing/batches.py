@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from harness.testing.protocols import Sent
 
@@ -75,8 +75,10 @@ class _Batch:
         return found
 
 
-# performs a request of a batch: path, body, the caller's key, the batch's id and whether it fails
-Perform = Callable[[str, Mapping[str, Any], str, str, bool], Sent]
+class Perform(Protocol):
+    """Answers a request of a batch, to a path with the caller's key; a `failing` one meets an error."""
+
+    def __call__(self, path: str, body: Mapping[str, Any], key: str, batch: str, *, failing: bool) -> Sent: ...
 
 
 class Batches:

@@ -174,7 +174,7 @@ class FakeProvider:
             return self.batches.upload(await _form(request))
         return self.batches.answer(request.method, request.path, request.query, content, key)
 
-    def _perform(self, path: str, body: Mapping[str, Any], key: str, batch: str, failing: bool) -> Sent:  # noqa: FBT001
+    def _perform(self, path: str, body: Mapping[str, Any], key: str, batch: str, *, failing: bool) -> Sent:
         """Answer a request of a batch; `failing` ones meet an error."""
         received = self._received(path, body, key, batch)
         fault = Fault("server_error") if failing else self._faults(received)
