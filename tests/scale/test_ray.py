@@ -325,3 +325,36 @@ async def test_a_mistake_that_a_worker_finds_is_told(
         written.write_text(text)
         with pytest.raises(UserError, match="FAKE_BASE_URL"):
             await conduct(load_task(written), tmp_path / "run", crew=crew(2))
+
+
+async def test_what_goes_by_batch_is_submitted_once_by_the_run_itself(
+    crew: Callable[[int], RayCrew],
+    remote_task: Callable[..., Path],
+    tmp_path: Path,
+    results_of: Callable[[Path], set[Any]],
+) -> None:
+    writer, judge = "openai/explainer", "openai/judge"
+    async with FakeProvider() as provider:
+        known = {"logprobs": True, "base_url": provider.openai_url}
+        tables = {
+            "latents": {"sample": 6, "min_examples": 50},
+            "explainer": [{"name": "a", "kind": "contexts", "model": writer}],
+            "scorer": [{"name": "detection", "kind": "detection", "model": judge, "batch": 4}],
+        }
+        live = remote_task(model={writer: known, judge: known}, **tables)
+        await conduct(load_task(live), tmp_path / "local")
+        asked = Counter(provider.counts)
+        provider.counts.clear()
+        provider.requests.clear()
+        # explanations are asked at once, by workers; the judge's requests wait for the run's own batch
+        mixed = remote_task(model={writer: known, judge: known | {"batch": True}}, **tables)
+        first = await conduct(load_task(mixed), tmp_path / "ray", crew=crew(2))
+        assert first.waiting
+        assert {request.batch for request in provider.requests if request.body["model"] == "explainer"} == {None}
+        done = await conduct(load_task(mixed), tmp_path / "ray", crew=crew(2), wait=True)
+        judged = [request.batch for request in provider.requests if request.body["model"] == "judge"]
+        assert set(judged) == {"batch_0"}
+        assert provider.counts == asked
+    assert not done.waiting
+    assert done.failures == {}
+    assert results_of(tmp_path / "ray") == results_of(tmp_path / "local")
