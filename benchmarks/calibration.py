@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.measuring import Clock
 from harness.subject.calibrate import CalibrationSettings, Prompts, calibrate, kl_divergence
 from harness.subject.calibrate_search import Calibration, search
 from harness.subject.coders.protocol import CoderInfo
@@ -95,14 +95,9 @@ def reference(steering: Steering, prompts: Padded, latents: Sequence[int], targe
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     """CPU seconds of all threads, and the result."""
-    began = _cpu()
-    result = work()
-    return _cpu() - began, result
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    with Clock() as clock:
+        result = work()
+    return clock.cpu, result
 
 
 def measure(layer: int, given: argparse.Namespace) -> dict[str, float]:

@@ -17,7 +17,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import statistics
 import sys
 import tempfile
@@ -33,6 +32,7 @@ import httpx2
 import numpy as np
 import openai
 
+from benchmarks.measuring import cpu, peak, turned
 from harness.cli.memory import collect_rarely
 from harness.clients import Client, Limits, Price, Request, RunBudget, assemble, connect
 from harness.questions.messages import Message
@@ -157,11 +157,6 @@ _WAYS = {
 }
 
 
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
 async def throughput(way: Way, wanted: list[Request], at_once: int) -> tuple[float, float]:
     """Seconds and CPU seconds of all requests with so many in flight."""
     waiting = iter(wanted)
@@ -170,11 +165,11 @@ async def throughput(way: Way, wanted: list[Request], at_once: int) -> tuple[flo
         for request in waiting:
             await way.ask(request)
 
-    began, used = time.perf_counter(), _cpu()
+    began, used = time.perf_counter(), cpu()
     async with asyncio.TaskGroup() as group:
         for _ in range(at_once):
             group.create_task(worker())
-    return time.perf_counter() - began, _cpu() - used
+    return time.perf_counter() - began, cpu() - used
 
 
 async def latency(way: Way, wanted: list[Request], rate: float) -> float:
@@ -212,8 +207,7 @@ async def one_round(turn: int, urls: dict[int | None, str], given: argparse.Name
     found: dict[str, float] = {}
     folder = Path(given.folder)
     cases = [(way, None) for way in _WAYS] + [(way, n) for n in (11, 220) for way in ("harness", "bare")]
-    turned = cases[turn % len(cases) :] + cases[: turn % len(cases)]
-    for name, logprobs in turned:
+    for name, logprobs in turned(cases, turn):
         way = await _WAYS[name](urls[logprobs], given.in_flight, folder)
         async with way.stack:
             mark = f"{name} {logprobs} {turn}"
@@ -252,7 +246,7 @@ def _figures(rounds: list[dict[str, float]]) -> dict[str, float]:
         "added_p99_ms": 1000 * median("harness_p99"),
         "added_p99_over_aiohttp": ratio("harness_p99", "aiohttp_p99"),
         "bare_sdk_cpu_ms": median("bare_cpu_ms"),
-        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory_mb": peak() / 2**20,
     }
 
 

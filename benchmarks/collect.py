@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import sys
 import time
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from benchmarks import measuring
 from harness import registry
 from harness.resources import fixture
 from harness.store.format import Rows
@@ -135,17 +135,13 @@ def batches(case: Case, rows: int, seq: int) -> list[Batch]:
 
 def seconds(work: Callable[[Batch], Any], read: list[Batch], *, cpu: bool) -> float:
     """CPU seconds of all threads, or seconds by the clock until the GPU is done."""
-    began = _cpu() if cpu else time.perf_counter()
+    now = measuring.cpu if cpu else time.perf_counter
+    began = now()
     for batch in read:
         work(batch)
     if not cpu:
         torch.cuda.synchronize()
-    return (_cpu() if cpu else time.perf_counter()) - began
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    return now() - began
 
 
 def measure(name: str, given: argparse.Namespace) -> dict[str, float]:
@@ -188,7 +184,7 @@ def _told(pairs: list[tuple[float, float, float]], tokens: int, *, cpu: bool) ->
         "highest": round(ratios[-1], 3),
         "tokens_per_s": round(tokens / ours),
         "bare_tokens_per_s": round(tokens / bare),
-        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_gib": round(measuring.peak() / 2**30, 2),
     }
     if not cpu:
         found["forward_tokens_per_s"] = round(tokens / whole)

@@ -13,24 +13,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import resource
 import sqlite3
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import anyio
 import numpy as np
 
+from benchmarks.measuring import Clock, alone, peak
 from harness.runs.conductor import Conductor
 from harness.runs.journal import Journal, Unit
 from harness.runs.outcomes import explanation_unit, score_unit
@@ -122,15 +120,16 @@ def journal_writes(size: Size, folder: str) -> dict[str, float]:
     path.unlink(missing_ok=True)
 
     async def work() -> dict[str, float]:
-        taken, cpu = 0.0, 0.0
+        taken, clock = 0.0, Clock()
         async with Journal(path) as journal:
             for first in range(0, size.latents, 1000):
                 batch = iter(units(size, first, min(first + 1000, size.latents)))
-                began, used = time.perf_counter(), _cpu()
-                await _write(journal, batch)
-                taken, cpu = taken + time.perf_counter() - began, cpu + _cpu() - used
+                began = time.perf_counter()
+                with clock:
+                    await _write(journal, batch)
+                taken += time.perf_counter() - began
             commits = journal.commits
-        return {"seconds": taken, "cpu": cpu, "commits": commits, "bytes": path.stat().st_size}
+        return {"seconds": taken, "cpu": clock.cpu, "commits": commits, "bytes": path.stat().st_size}
 
     return asyncio.run(work())
 
@@ -154,12 +153,12 @@ def plain_writes(size: Size, folder: str) -> dict[str, float]:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("CREATE TABLE units (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT UNIQUE, unit TEXT)")
-        began, used = time.perf_counter(), _cpu()
+        began = time.perf_counter()
         for unit in made:
             text = json.dumps({**asdict(unit), "verdicts": _readable(unit)})
             connection.execute("INSERT INTO units (key, unit) VALUES (?, ?)", [unit.key, text])
-        taken, cpu = time.perf_counter() - began, _cpu() - used
-    return {"seconds": taken, "cpu": cpu, "commits": len(made), "bytes": path.stat().st_size}
+        taken = time.perf_counter() - began
+    return {"seconds": taken, "commits": len(made), "bytes": path.stat().st_size}
 
 
 def _readable(unit: Unit) -> list[list[float]] | None:
@@ -185,35 +184,26 @@ def resume(size: Size, folder: str) -> dict[str, float]:
     )
 
     async def work() -> dict[str, float]:
-        began, used = time.perf_counter(), _cpu()
-        async with Journal(Path(folder) / "journal.sqlite") as journal:
-            latents = {_CODER: range(size.latents)}
-            conductor = Conductor(task, _PLAN, journal, {}, latents, Silent(), Stop())
-            await conductor.run()
-        taken, cpu = time.perf_counter() - began, _cpu() - used
+        began = time.perf_counter()
+        with Clock() as clock:
+            async with Journal(Path(folder) / "journal.sqlite") as journal:
+                latents = {_CODER: range(size.latents)}
+                conductor = Conductor(task, _PLAN, journal, {}, latents, Silent(), Stop())
+                await conductor.run()
+        taken = time.perf_counter() - began
         done = sum(conductor.statuses.values())
         if done != size.latents * (1 + len(_SCORING)):
             raise RuntimeError(f"only {done} units were found done")
-        return {"seconds": taken, "cpu": cpu}
+        return {"seconds": taken, "cpu": clock.cpu}
 
     return asyncio.run(work())
 
 
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-def _alone(work: Callable[..., dict[str, float]], size: Size, folder: str) -> dict[str, float]:
-    """A measurement in a process of its own, with the memory it came to need beyond the modules."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_measured, work, size, folder).result()
-
-
-def _measured(work: Callable[..., dict[str, float]], size: Size, folder: str) -> dict[str, float]:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def _measured(work: Callable[[Size, str], dict[str, float]], size: Size, folder: str) -> dict[str, float]:
+    """A measurement with the memory it came to need beyond the modules, in MiB."""
+    before = peak()
     found = work(size, folder)
-    return {**found, "memory": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+    return {**found, "memory": (peak() - before) / 2**20}
 
 
 def _median(found: Sequence[dict[str, float]], key: str) -> float:
@@ -235,7 +225,7 @@ def main() -> None:
     for _ in range(given.rounds):
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
             for name, work in (("journal", journal_writes), ("plain", plain_writes), ("resume", resume)):
-                found[name].append(_alone(work, size, folder))
+                found[name].append(alone(_measured, work, size, folder))
     told = _figures(size, found)
     for name, value in told.items():
         print(f"{name:34} {value:,.1f}" if isinstance(value, float) else f"{name:34} {value:,}")

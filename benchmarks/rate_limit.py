@@ -15,17 +15,15 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 
 import anyio
 
+from benchmarks.measuring import Clock, alone, peak
 from harness.clients import Limits, MemoryKeeper, Remote, Request, assemble, connect
 from harness.errors import ClientError
 from harness.questions.messages import Message
@@ -54,17 +52,18 @@ def measured(size: Size, *, known: bool) -> dict[str, float]:
     arguments = ["--rate", str(size.rate), "--burst", str(size.rate), "--delay", str(size.latency)]
     with ProviderProcess(*arguments) as provider:
         os.environ |= {"FAKE_BASE_URL": provider.openai_url, "FAKE_API_KEY": "none"}
-        before = resource.getrusage(resource.RUSAGE_SELF)
-        seconds, failed = asyncio.run(_round(size, known=known))
-        after = resource.getrusage(resource.RUSAGE_SELF)
+        before = peak()
+        with Clock() as clock:
+            seconds, failed = asyncio.run(_round(size, known=known))
+        memory = peak() - before
         statuses = {int(status): count for status, count in provider.bill()["statuses"].items()}
     return {
         "seconds": seconds,
         "failed": failed,
         "calls": sum(statuses.values()),
         "refused": statuses.get(429, 0),
-        "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-        "memory": (after.ru_maxrss - before.ru_maxrss) / 1024,
+        "cpu": clock.cpu,
+        "memory": memory / 2**20,
     }
 
 
@@ -91,11 +90,6 @@ async def _round(size: Size, *, known: bool) -> tuple[float, int]:
     seconds = time.perf_counter() - began
     await client.aclose()
     return seconds, failed
-
-
-def _alone(size: Size, *, known: bool) -> dict[str, float]:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(measured, size, known=known).result()
 
 
 def _figures(size: Size, rounds: Sequence[dict[str, float]], suffix: str) -> dict[str, float]:
@@ -125,7 +119,7 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {"": [], "_known": []}
     for _ in range(given.rounds):
         for suffix, rounds in found.items():
-            rounds.append(_alone(size, known=suffix == "_known"))
+            rounds.append(alone(measured, size, known=suffix == "_known"))
     told = {name: value for suffix, rounds in found.items() for name, value in _figures(size, rounds, suffix).items()}
     for name, value in told.items():
         print(f"{name:28} {value:,.3f}" if isinstance(value, float) else f"{name:28} {value:,}")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
+from benchmarks.measuring import in_turn
 from benchmarks.scorers_embedding import embedding
 from harness import resources
 from harness.clients import MemoryKeeper, Request, assemble, connect
@@ -173,33 +173,20 @@ def surprisal(given: argparse.Namespace) -> dict[str, Any]:
         "batched": partial(batched, model, case, given.batch),
         "naive": partial(naive, model, case),
     }
-    took: dict[str, list[float]] = {way: [] for way in ways}
-    values: dict[str, NDArray[np.float64]] = {}
-    for turn in range(given.rounds):
-        for way in list(ways)[turn % len(ways) :] + list(ways)[: turn % len(ways)]:
-            began = _cpu()
-            values[way] = ways[way]()
-            took[way].append(_cpu() - began)
+    turns = in_turn(ways, given.rounds)
     anyio.run(held.aclose)
-    apart = max(float(np.abs(values[way] - values["ours"]).max()) for way in ways)
-    if apart > _TOLERANCE:
+    if (apart := turns.apart("ours")) > _TOLERANCE:
         raise SystemExit(f"the ways are {apart} nats apart")
-    ratios = {way: [own / other for own, other in zip(took["ours"], took[way], strict=True)] for way in ways}
+    ratios = turns.ratios("ours")
     asked = len(case.texts) * given.windows
     return {
         "surprisal_over_naive": round(statistics.median(ratios["naive"]), 4),
         "surprisal_over_batched": round(statistics.median(ratios["batched"]), 4),
         "values_apart": round(apart, 7),
         "prefix_tokens": statistics.median(len(text.ids) - text.count for row in case.texts for text in row),
-        "cpu_ms_a_text": {way: round(1000 * statistics.median(each) / asked, 3) for way, each in took.items()},
+        "cpu_ms_a_text": {way: round(1000 * taken / asked, 3) for way, taken in turns.medians().items()},
         "rounds": ratios,
     }
-
-
-def _cpu() -> float:
-    """CPU seconds of all threads."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 PARTS: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = {"surprisal": surprisal, "embedding": embedding}

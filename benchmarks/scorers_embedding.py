@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModel, BertConfig, BertModel
 
+from benchmarks.measuring import in_turn
 from harness import resources
 from harness.clients import MemoryKeeper, Request, assemble, connect
 from harness.clients.local.packaged import packaged
@@ -159,31 +159,18 @@ def embedding(given: argparse.Namespace) -> dict[str, Any]:
             "once": partial(plain.once, _EXPLANATIONS, texts),
             "naive": partial(plain.naive, _EXPLANATIONS, texts),
         }
-        took: dict[str, list[float]] = {way: [] for way in ways}
-        values: dict[str, NDArray[np.float64]] = {}
-        for turn in range(given.rounds):
-            for way in list(ways)[turn % len(ways) :] + list(ways)[: turn % len(ways)]:
-                began = _cpu()
-                values[way] = ways[way]()
-                took[way].append(_cpu() - began)
+        turns = in_turn(ways, given.rounds)
         anyio.run(held.aclose)
-    apart = max(float(np.abs(values[way] - values["ours"]).max()) for way in ways)
-    if apart > _TOLERANCE:
+    if (apart := turns.apart("ours")) > _TOLERANCE:
         raise SystemExit(f"the cosines are {apart} apart")
-    ratios = {way: [own / other for own, other in zip(took["ours"], took[way], strict=True)] for way in ways}
+    ratios = turns.ratios("ours")
     return {
         "embedding_over_naive": round(statistics.median(ratios["naive"]), 4),
         "embedding_over_once": round(statistics.median(ratios["once"]), 4),
         "cosines_apart": round(apart, 8),
-        "embedding_cpu_s": {way: round(statistics.median(each), 3) for way, each in took.items()},
+        "embedding_cpu_s": {way: round(taken, 3) for way, taken in turns.medians().items()},
         "rounds": ratios,
     }
-
-
-def _cpu() -> float:
-    """CPU seconds of all threads."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:

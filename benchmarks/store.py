@@ -12,22 +12,20 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import resource
 import statistics
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csc_array, csr_array, vstack
 
-from benchmarks.synthetic import WINDOW, Clock, Size, batches, writer
+from benchmarks.measuring import Clock, alone, peak
+from benchmarks.synthetic import WINDOW, Size, batches, writer
 from harness.examples.choosing import choose
 from harness.examples.draw import draw
 from harness.store import Rows, Store
@@ -38,14 +36,9 @@ def _matrix(part: Rows, size: Size) -> csr_array:
     return csr_array((part.values, part.latents, part.indptr), shape=(len(part.indptr) - 1, size.latents))
 
 
-def _peak() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
 def write_store(size: Size, folder: Path) -> dict[str, float]:
     """Segments and compaction, flushed to the disk."""
-    clock, base = Clock(), _peak()
+    clock, base = Clock(), peak()
     nonzeros = 0
     with writer(size, folder) as store:
         for tokens, documents, part in batches(size):
@@ -58,8 +51,8 @@ def write_store(size: Size, folder: Path) -> dict[str, float]:
     every = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return {
         "cpu": clock.cpu,
-        "peak": _peak() - base,
-        "peak_process": _peak(),
+        "peak": peak() - base,
+        "peak_process": peak(),
         "nonzeros": nonzeros,
         "matrix_bytes": matrix,
         "bytes": every,
@@ -68,7 +61,7 @@ def write_store(size: Size, folder: Path) -> dict[str, float]:
 
 def write_scipy(size: Size, folder: Path) -> dict[str, float]:
     """Everything in memory: stack, convert, save."""
-    clock, base = Clock(), _peak()
+    clock, base = Clock(), peak()
     folder.mkdir()
     parts, texts, owners = [], [], []
     for tokens, documents, part in batches(size):
@@ -82,12 +75,12 @@ def write_scipy(size: Size, folder: Path) -> dict[str, float]:
         np.save(folder / "data.npy", columns.data.astype(np.float16))
         np.save(folder / "tokens.npy", np.concatenate(texts))
         np.save(folder / "documents.npy", np.concatenate(owners))
-    return {"cpu": clock.cpu, "peak": _peak() - base, "nonzeros": columns.nnz}
+    return {"cpu": clock.cpu, "peak": peak() - base, "nonzeros": columns.nnz}
 
 
 def write_dict(size: Size, folder: Path) -> dict[str, float]:
     """A list of firings for each latent, on one batch in sixteen."""
-    clock, base = Clock(), _peak()
+    clock, base = Clock(), peak()
     found: dict[int, list[tuple[int, float]]] = defaultdict(list)
     nonzeros = 0
     for _, _, part in batches(size, 16):
@@ -98,7 +91,7 @@ def write_dict(size: Size, folder: Path) -> dict[str, float]:
             for row, latent, value in zip(*(part.tolist() for part in cells.coords), cells.data.tolist(), strict=True):
                 found[latent].append((row, value))
     folder.mkdir()
-    return {"cpu": clock.cpu, "peak": _peak() - base, "nonzeros": nonzeros}
+    return {"cpu": clock.cpu, "peak": peak() - base, "nonzeros": nonzeros}
 
 
 def _chosen(store: Store, size: Size) -> list[int]:
@@ -128,7 +121,7 @@ def look_up(_: Size, folder: Path) -> dict[str, float]:
 
 def scan(_: Size, folder: Path) -> dict[str, float]:
     """The whole matrix in order, its files' checksums compared, the sum of each latent's values taken."""
-    base, clock = _peak(), Clock()
+    base, clock = peak(), Clock()
     coder, nonzeros, total = Store.open(folder).coder("c"), 0, 0.0
     with clock:
         for block in coder.scan():
@@ -137,7 +130,7 @@ def scan(_: Size, folder: Path) -> dict[str, float]:
             if len(alive):
                 total += float(np.add.reduceat(block.values, alive, dtype=np.float32).sum())
     assert total > 0
-    return {"cpu": clock.cpu, "peak": _peak() - base, "nonzeros": nonzeros}
+    return {"cpu": clock.cpu, "peak": peak() - base, "nonzeros": nonzeros}
 
 
 def describe(size: Size, folder: Path) -> dict[str, float]:
@@ -207,11 +200,11 @@ def _drawing(
     store = opened or Store.open(folder)
     chosen, clock = _chosen(store, size), Clock()
     one(store, chosen[0])
-    base = _peak()
+    base = peak()
     with clock:
         for index in chosen:
             one(store, index)
-    return {"cpu": clock.cpu, "peak": _peak() - base, "latents": len(chosen)}
+    return {"cpu": clock.cpu, "peak": peak() - base, "latents": len(chosen)}
 
 
 MEASURED: dict[str, tuple[Callable[[Size, Path], dict[str, float]], str]] = {
@@ -228,14 +221,6 @@ AGAINST: dict[str, tuple[Callable[[Size, Path], dict[str, float]], str]] = {
     "draw: with text": (draw_examples, "latents"),
     "draw: dicts and lists": (draw_naive, "latents"),
 }
-
-
-def alone(measure: Callable[[Size, Path], dict[str, float]], size: Size, folder: Path) -> dict[str, float]:
-    """Run one measurement in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        started = time.perf_counter()
-        found = pool.submit(measure, size, folder).result()
-        return found | {"wall": time.perf_counter() - started}
 
 
 def main() -> None:

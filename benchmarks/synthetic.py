@@ -1,8 +1,7 @@
-"""Synthetic activations at the width of a large SAE, and a clock of CPU seconds: what benchmarks share."""
+"""Synthetic activations at the width of a large SAE: what benchmarks share."""
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.store import CoderFrame, ManifestFrame, Rows, StoreWriter, Vocabulary
 
-__all__ = ["BATCH", "CONTEXT", "WINDOW", "WORDS", "Clock", "Size", "batches", "cpu", "firing_rates", "writer"]
+__all__ = ["BATCH", "CONTEXT", "WINDOW", "WORDS", "Size", "batches", "firing_rates", "writer"]
 
 CONTEXT, BATCH, WORDS, WINDOW = 256, 32, 256_000, 32
 
@@ -67,23 +66,3 @@ def writer(size: Size, folder: Path) -> StoreWriter:
     vocabulary = Vocabulary(tuple(f" w{index}" for index in range(WORDS)))
     frame = ManifestFrame(model="synthetic", corpus={}, context=CONTEXT)
     return StoreWriter.create(folder, frame, vocabulary, [CoderFrame("c", size.latents, "block", rows=size.rows)])
-
-
-@dataclass
-class Clock:
-    """CPU seconds of what is done inside it."""
-
-    cpu: float = 0.0
-
-    def __enter__(self) -> Clock:
-        self._start = cpu()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.cpu += cpu() - self._start
-
-
-def cpu() -> float:
-    """CPU seconds of this process, all threads, so far."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
