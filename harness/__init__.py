@@ -6,6 +6,7 @@ See what it would cost:     harness.plan("demo").table()
 Read what came out:         harness.load("runs/demo").explanations(), .scores(), .verdicts(), .summary()
 Compare arms and runs:      harness.compare("runs/a", "runs/b").differences
 Any table of a run:         harness.analyse("runs/demo", table="quantiles")
+Where variance comes from:  harness.variance("planted", draws=4).score
 Build a task in Python:     harness.load_task("demo", ["latents.sample=5"])
 """
 
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from harness.analysis.load import load as load
     from harness.api import ajudge as ajudge
     from harness.api import arun as arun
+    from harness.api import avariance as avariance
     from harness.api import judge as judge
     from harness.api import run as run
+    from harness.api import variance as variance
     from harness.errors import HarnessError as HarnessError
     from harness.errors import UserError as UserError
     from harness.runs.plan import plan as plan
@@ -39,12 +42,14 @@ __all__ = [
     "ajudge",
     "analyse",
     "arun",
+    "avariance",
     "compare",
     "judge",
     "load",
     "load_task",
     "plan",
     "run",
+    "variance",
 ]
 
 # name -> module: imported when first used, so that `import harness` costs next to nothing
@@ -57,12 +62,14 @@ _PUBLIC = {
     "ajudge": "harness.api",
     "analyse": "harness.analysis.analyse",
     "arun": "harness.api",
+    "avariance": "harness.api",
     "compare": "harness.analysis.compare",
     "judge": "harness.api",
     "load": "harness.analysis.load",
     "load_task": "harness.task",
     "plan": "harness.runs.plan",
     "run": "harness.api",
+    "variance": "harness.api",
 }
 
 

@@ -1,4 +1,4 @@
-"""From Python: `arun` and `ajudge` where an event loop runs, `run` and `judge` anywhere, notebooks included."""
+"""From Python: `arun`, `ajudge` and `avariance` where an event loop runs; `run`, `judge`, `variance` anywhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.analysis.load import Run, load
+from harness.analysis.variance import TOP, Variance
+from harness.analysis.variance import variance as variance_of
 from harness.errors import RunStopped
 from harness.judges.qualify import Candidate, qualify, variants_of
 from harness.judges.qualify import default_directory as judge_directory
@@ -19,9 +21,11 @@ from harness.runs.parts import Crew
 from harness.runs.progress import Progress
 from harness.runs.running import Outcome, conduct, default_directory
 from harness.runs.stop import Stop
+from harness.runs.variance import Design, vary
+from harness.runs.variance import default_directory as variance_directory
 from harness.task import Task, load_task
 
-__all__ = ["ajudge", "arun", "finished", "judge", "run"]
+__all__ = ["ajudge", "arun", "avariance", "drawn", "finished", "judge", "run", "variance"]
 
 T = TypeVar("T")
 
@@ -159,6 +163,80 @@ def judge(
     return _anywhere(work, stop)
 
 
+async def avariance(
+    task: Task | str | Path,
+    out: str | Path | None = None,
+    *,
+    draws: int = 4,
+    explainer_samples: int = 4,
+    scorer_samples: int = 4,
+    corpora: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    limit: int | None = None,
+    retry_failed: bool = False,
+    scorer: str | None = None,
+    top: int = TOP,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Variance:
+    """Draw a task's examples, explanations and verdicts again, everything crossed, and split the scores' variance.
+
+    It asks what `out` (`runs/<name>-variance` unless given) does not have yet: each latent is explained draws x
+    explainer samples times, and each explanation scored scorer samples times; 4 of each are the fewest with intervals.
+    `corpora` are further files or folders for the subject to read, `limit` the most latents of each coder. The tables
+    are of `scorer`, the primary one unless named, and `top` is how many latents the top of the ranking has.
+
+    Raises:
+        UserError: the task or something that it names is wrong, or fewer than 2 latents have all their scores.
+        RunStopped: a provider or the budget stopped it, it waits for batches, or it was interrupted; calling it again
+            goes on from there.
+    """
+    if not isinstance(task, Task):
+        task = load_task(task, overrides)
+    design = Design(draws, explainer_samples, scorer_samples, tuple(map(str, corpora)))
+    directory = Path(out) if out is not None else variance_directory(task)
+    drawn(await vary(task, design, directory, limit=limit, retry_failed=retry_failed, progress=progress, stop=stop))
+    return variance_of(directory, scorer, top=top)
+
+
+def variance(
+    task: Task | str | Path,
+    out: str | Path | None = None,
+    *,
+    draws: int = 4,
+    explainer_samples: int = 4,
+    scorer_samples: int = 4,
+    corpora: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    limit: int | None = None,
+    retry_failed: bool = False,
+    scorer: str | None = None,
+    top: int = TOP,
+    progress: Progress | None = None,
+) -> Variance:
+    """As `avariance`, for where nothing is awaited; inside a running event loop it works in a thread of its own."""
+    stop = Stop()
+
+    async def work() -> Variance:
+        return await avariance(
+            task,
+            out,
+            draws=draws,
+            explainer_samples=explainer_samples,
+            scorer_samples=scorer_samples,
+            corpora=corpora,
+            overrides=overrides,
+            limit=limit,
+            retry_failed=retry_failed,
+            scorer=scorer,
+            top=top,
+            progress=progress,
+            stop=stop,
+        )
+
+    return _anywhere(work, stop)
+
+
 def _anywhere(work: Callable[[], Coroutine[Any, Any, T]], stop: Stop) -> T:
     """Do what is awaited elsewhere, in a thread of its own where an event loop runs here."""
     try:
@@ -193,6 +271,20 @@ def finished(outcome: Outcome, *, report: bool) -> Run:
     if outcome.waiting and not outcome.interrupted:
         raise RunStopped(f"waiting for {_batches(outcome.waiting)}, run again to collect")
     return loaded
+
+
+def drawn(outcome: Outcome) -> None:
+    """Pass over replicates of a variance that are all done.
+
+    Raises:
+        RunStopped: they are not: a provider or the budget stopped them, they wait for batches, or were interrupted.
+    """
+    if outcome.stopped_by is not None:
+        raise RunStopped(f"{outcome.stopped_by}; what was paid for is kept: run it again to go on")
+    if outcome.interrupted:
+        raise RunStopped("interrupted; run it again to go on from here")
+    if outcome.waiting:
+        raise RunStopped(f"waiting for {_batches(outcome.waiting)}, run it again to collect")
 
 
 def _batches(number: int) -> str:

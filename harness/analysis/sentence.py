@@ -63,10 +63,19 @@ async def asentence(run: Run, text: str, explainer: str | None = None, *, every:
 
 
 def _base(run: Run) -> Path:
-    """The folder that the task's relative paths start from."""
+    """The folder that the task's relative paths start from; runs that do not tell it are those of their task's file.
+
+    Raises:
+        RunError: it is not told, and the file is not where it was.
+    """
+    if "base" in run.record:
+        return Path(run.record["base"])
     source = Path(run.record["source"])
     if not source.is_file():
-        raise RunError(f"{source}: the task file of {run.path} is not there: its relative paths start from its folder")
+        raise RunError(
+            f"{source}: the task file of {run.path} is not there, and relative paths start from its folder: run "
+            "harness sentence from where the task was run"
+        )
     return source.parent.resolve()
 
 

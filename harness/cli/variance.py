@@ -79,9 +79,9 @@ def _run(task: Any, design: Any, directory: Path, *, limit: int | None, retry_fa
     """
     import asyncio
 
+    from harness.api import drawn
     from harness.cli.memory import collect_rarely
     from harness.cli.show import Display
-    from harness.errors import RunStopped
     from harness.runs.running import Outcome
     from harness.runs.stop import Stop, on_signals
     from harness.runs.variance import vary
@@ -97,11 +97,10 @@ def _run(task: Any, design: Any, directory: Path, *, limit: int | None, retry_fa
     collect_rarely()
     with Display() as display:
         outcome = asyncio.run(work())
-    if outcome.stopped_by is not None:
-        raise RunStopped(f"{outcome.stopped_by}; what was paid for is kept: run it again to go on")
-    if outcome.interrupted:
+    if outcome.interrupted and outcome.stopped_by is None:
         typer.echo("harness: interrupted; run it again to go on from here", err=True)
         raise typer.Exit(130)
+    drawn(outcome)
 
 
 def jsonable(found: Variance) -> dict[str, Any]:

@@ -281,6 +281,7 @@ def _record(task: Task, store: Store, plan: Plan, models: Models, latents: Mappi
     return {
         "task": task.model_dump(mode="json"),
         "source": task.source,
+        "base": str(task.base.resolve()),
         "ranking": _ranking(task, plan),
         "store": found,
         "explanation_arms": [asdict(arm) for arm in plan.explanation_arms],

@@ -183,12 +183,14 @@ async def vary(
     explainers, scorers = (tuple(one.name for one in ones) for ones in (task.explainer, _judging(task)))
     await anyio.to_thread.run_sync(_write, directory, replace(design, explainers=explainers, scorers=scorers))
     statuses: Counter[Status] = Counter()
+    waiting = 0  # batches out in the directory, whichever replicate asks for what is in them
     for one in made:
         outcome = await conduct(one, directory, limit=limit, retry_failed=retry_failed, progress=progress, stop=stop)
         statuses.update(outcome.statuses)
+        waiting = max(waiting, outcome.waiting)
         if outcome.interrupted or outcome.stopped_by is not None:
-            return Outcome(directory, dict(statuses), outcome.stopped_by, outcome.interrupted)
-    return Outcome(directory, dict(statuses))
+            return Outcome(directory, dict(statuses), outcome.stopped_by, outcome.interrupted, waiting)
+    return Outcome(directory, dict(statuses), waiting=waiting)
 
 
 def _write(directory: Path, design: Design) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,34 @@ def test_mistakes_are_told(run: Run, write_task: Callable[..., Path], tmp_path: 
     asyncio.run(conduct(load_task(write_task("stored.toml")), tmp_path / "stored"))
     with pytest.raises(UserError, match=r"no \[subject\]"):
         sentence(load(tmp_path / "stored"), TEXT)
+
+
+def test_the_run_directory_is_enough(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sentence(run, TEXT)
     Path(run.record["source"]).unlink()
-    with pytest.raises(RunError, match="its relative paths start from its folder"):
-        sentence(run, TEXT)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert sentence(load(tmp_path / "out"), TEXT).equals(before)
+
+
+def test_relative_paths_start_where_the_task_was(write_task: Callable[..., Path], tmp_path: Path) -> None:
+    subject = {**TABLES["subject"], "model": "subject"}
+    (tmp_path / "folder").mkdir()
+    task = write_task("folder/t.toml", **{**TABLES, "subject": subject})
+    (task.parent / "subject").symlink_to(fixture("subject"))
+    asyncio.run(conduct(load_task(task), tmp_path / "out"))
+    task.unlink()
+    assert len(sentence(load(tmp_path / "out"), TEXT))
+    (task.parent / "subject").unlink()
+    with pytest.raises(UserError, match=re.escape(f"{task.parent / 'subject'}")):
+        sentence(load(tmp_path / "out"), TEXT)
+
+
+def test_a_run_that_does_not_tell_its_folder_is_that_of_its_file(run: Run) -> None:
+    record = {key: value for key, value in run.record.items() if key != "base"}
+    older = load(run.path)
+    older.task = replace(older.task, record=record)
+    assert len(sentence(older, TEXT))
+    Path(run.record["source"]).unlink()
+    with pytest.raises(RunError, match="relative paths start from its folder"):
+        sentence(older, TEXT)

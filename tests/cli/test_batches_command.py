@@ -70,6 +70,20 @@ def test_waiting_goes_through_all_rounds(
     assert "out: 0 of 2 batches with 0 requests" in harness("batches", "runs/t").out
 
 
+def test_a_variance_that_waits_ends_with_3_and_another_goes_on(
+    harness: Callable[..., Any], provider: FakeProvider, task: Path
+) -> None:
+    drawn = "variance", task, "--draws", "2", "--explainer-samples", "1", "--scorer-samples", "1"
+    said = harness(*drawn)
+    assert (said.code, said.out) == (3, "")
+    assert said.err.endswith("batches, run it again to collect\n")
+    for _ in range(6):
+        if (said := harness(*drawn)).code == 0:
+            break
+    assert "balanced accuracy of detection" in said.out
+    assert max(provider.counts.values()) == 1
+
+
 def test_a_batch_that_is_given_up_is_asked_anew_and_stays_charged(
     harness: Callable[..., Any], provider: FakeProvider, task: Path
 ) -> None:
