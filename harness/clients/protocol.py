@@ -73,7 +73,8 @@ class Reply:
     """What a model answered. `logprobs` is None where none were asked for.
 
     Of a `continuation`, `text` is that text and `logprobs` are its tokens'; the logprob of a token before which
-    nothing stands is NaN. `calls` are the tool calls that the model wishes for. `model` is the model's name as the
+    nothing stands is NaN. `calls` are the tool calls that the model wishes for; `thoughts` is what led to them, as JSON
+    in the provider's own terms, where it wants that back with their results. `model` is the model's name as the
     provider returned it, `fingerprint` what it tells of the software behind it. `vectors` are those of a request's
     `texts`.
     """
@@ -87,6 +88,7 @@ class Reply:
     calls: tuple[ToolCall, ...] = ()
     fingerprint: str | None = None
     vectors: Vectors | None = None
+    thoughts: str = ""
 
 
 @dataclass(frozen=True, slots=True)

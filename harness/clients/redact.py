@@ -79,6 +79,7 @@ class Redactor:
                 ToolCall(self.clean(call.id), self.clean(call.name), self.clean(call.arguments)) for call in reply.calls
             ),
             logprobs=None if reply.logprobs is None else self._logprobs(tuple(reply.logprobs)),
+            thoughts=self.clean(reply.thoughts),
         )
 
     def _told(self, reply: Reply) -> bool:
@@ -178,4 +179,4 @@ def _base64(key: bytes) -> set[str]:
 
 def _strings(reply: Reply) -> list[str]:
     calls = [text for call in reply.calls for text in (call.id, call.name, call.arguments)]
-    return [reply.text, reply.model, reply.request_id or "", reply.fingerprint or "", *calls]
+    return [reply.text, reply.model, reply.request_id or "", reply.fingerprint or "", reply.thoughts, *calls]

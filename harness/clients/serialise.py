@@ -37,6 +37,8 @@ def reply_to_data(reply: Reply) -> dict[str, Any]:
         data["request_id"] = reply.request_id
     if reply.calls:
         data["calls"] = [[call.id, call.name, call.arguments] for call in reply.calls]
+    if reply.thoughts:
+        data["thoughts"] = reply.thoughts
     if reply.fingerprint is not None:
         data["fingerprint"] = reply.fingerprint
     if reply.vectors is not None:
@@ -66,6 +68,7 @@ def reply_from_data(data: Mapping[str, Any]) -> Reply:
         calls=tuple(ToolCall(*call) for call in data.get("calls", ())),
         fingerprint=data.get("fingerprint"),
         vectors=None if vectors is None else Vectors(vectors[0], base64.b64decode(vectors[1])),
+        thoughts=data.get("thoughts", ""),
     )
 
 

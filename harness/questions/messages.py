@@ -31,10 +31,12 @@ class ToolCall:
 class Message:
     """One turn of a conversation.
 
-    `calls` are the tool calls of an assistant's turn; a turn of the role `tool` answers the one whose id is `answers`.
+    `calls` are the tool calls of an assistant's turn, and `thoughts` what the provider wants back beside them, as
+    `Reply.thoughts`; a turn of the role `tool` answers the one whose id is `answers`.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
     calls: tuple[ToolCall, ...] = ()
     answers: str | None = None
+    thoughts: str = ""

@@ -49,7 +49,7 @@ class AnthropicMessages:
         tools = body.get("tools", [])
         if not isinstance(tools, list) or not all("name" in tool and "input_schema" in tool for tool in tools):
             return "tools: each needs a name and an input_schema"
-        return _wrong_messages(body)
+        return _wrong_messages(body) or _wrong_thoughts(body)
 
     def reply(
         self, body: Mapping[str, Any], answers: Sequence[Answer], request_id: str, seed: int, *, unbounded: bool
@@ -161,12 +161,31 @@ def _calls(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _content(said: Spoken) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
     if said.reasoning:
-        blocks.append({"type": "thinking", "thinking": "Let me think.", "signature": "c2lnbmVk"})
+        thought = f"Let me think: {said.text[:20] or 'what do I call?'}"
+        blocks.append({"type": "thinking", "thinking": thought, "signature": _signature(thought)})
     if said.text:
         blocks.append({"type": "text", "text": said.text})
     for call in said.calls:
         blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": json.loads(call.arguments)})
     return blocks
+
+
+def _signature(thought: str) -> str:
+    return hashlib.sha256(thought.encode()).hexdigest()[:16]
+
+
+def _wrong_thoughts(body: Mapping[str, Any]) -> str | None:
+    """Thinking is part of a turn that calls tools, and nobody else's."""
+    for number, message in enumerate(body["messages"]):
+        blocks = [] if isinstance(message["content"], str) else message["content"]
+        if (body.get("thinking") or {}).get("type") == "enabled" and any(b["type"] == "tool_use" for b in blocks):
+            found = blocks[0]["type"]
+            if found not in ("thinking", "redacted_thinking"):
+                return f"messages.{number}.content.0.type: Expected `thinking`, but found `{found}`"
+        for at, block in enumerate(blocks):
+            if block["type"] == "thinking" and block.get("signature") != _signature(block["thinking"]):
+                return f"messages.{number}.content.{at}: Invalid `signature` in `thinking` block"
+    return None
 
 
 def _wrong_messages(body: Mapping[str, Any]) -> str | None:

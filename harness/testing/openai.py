@@ -100,6 +100,8 @@ class Chat(OpenAIProtocol):
             "content": None if refused or (said.calls and not said.text) else said.text,
             "refusal": said.text if refused else None,
         }
+        if said.reasoning and _thinks(body):
+            message["reasoning_content"] = "Let me think."
         if said.calls:
             message["tool_calls"] = [
                 {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
@@ -213,6 +215,11 @@ def _wrong_tools(body: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _thinks(body: Mapping[str, Any]) -> bool:
+    """Whether thoughts are told and wanted back, as DeepSeek has it."""
+    return (body.get("thinking") or {}).get("type") == "enabled"
+
+
 def _wrong_messages(body: Mapping[str, Any]) -> str | None:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
@@ -224,6 +231,8 @@ def _wrong_messages(body: Mapping[str, Any]) -> str | None:
             return f"messages: a message needs text and one of the roles {', '.join(_ROLES)}"
         if role == "tool" and message.get("tool_call_id") not in called:
             return "messages: a message of the role tool has to answer a tool call before it"
+        if calls and _thinks(body) and not isinstance(message.get("reasoning_content"), str):
+            return "The reasoning_content in the thinking mode must be passed back to the API."
         called |= {call["id"] for call in calls}
     return None
 

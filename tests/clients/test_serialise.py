@@ -28,6 +28,8 @@ replies = st.builds(
     st.none() | st.lists(tokens, max_size=5).map(tuple),
     text,
     st.none() | text,
+    fingerprint=st.none() | text,
+    thoughts=text,
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -105,33 +106,63 @@ def test_calls_in_a_reply_are_read_whatever_servers_make_of_them(ask: Ask) -> No
     assert CHAT.reply(chat("length", call), ask()).finish == "length"
 
 
-def test_thoughts_are_left_out_and_calls_taken_of_a_message(ask: Ask) -> None:
-    content = [
-        {"type": "thinking", "thinking": "hm", "signature": "x"},
-        {"type": "text", "text": "I look."},
-        {"type": "tool_use", "id": "t", "name": "look", "input": {"latent": 3, "of": "é"}},
-    ]
-    reply = MESSAGES.reply({"content": content, "stop_reason": "tool_use"}, ask())
+THOUGHT = [
+    {"type": "thinking", "thinking": "hm, é", "signature": "x"},
+    {"type": "text", "text": "I look."},
+    {"type": "redacted_thinking", "data": "00"},
+]
+
+
+def test_thoughts_go_back_to_anthropic_as_they_came_before_the_calls(ask: Ask) -> None:
+    called = {"type": "tool_use", "id": "t", "name": "look", "input": {"latent": 3, "of": "é"}}
+    reply = MESSAGES.reply({"content": [*THOUGHT, called], "stop_reason": "tool_use"}, ask())
     assert (reply.text, reply.finish) == ("I look.", "calls")
     assert reply.calls == (ToolCall("t", "look", '{"latent": 3, "of": "é"}'),)
+    turns = (Message("user", "q"), Message("assistant", reply.text, reply.calls, thoughts=reply.thoughts))
+    said = MESSAGES.body(Request((*turns, Message("tool", "cats", answers="t")), 9))["messages"][1]
+    assert said == {"role": "assistant", "content": [*THOUGHT, called]}
 
 
+def test_thoughts_that_lead_to_no_call_are_left_out(ask: Ask) -> None:
+    assert MESSAGES.reply({"content": THOUGHT, "stop_reason": "end_turn"}, ask()).thoughts == ""
+    message = {"content": "I look.", "reasoning_content": "hm"}
+    assert CHAT.reply({"choices": [{"message": message, "finish_reason": "stop"}]}, ask()).thoughts == ""
+
+
+@pytest.mark.parametrize(
+    "told", [{"reasoning_content": "hm, é"}, {"reasoning_content": ""}, {"reasoning_details": [1]}]
+)
+def test_thoughts_go_back_to_a_chat_as_they_came(told: dict[str, Any], ask: Ask) -> None:
+    call = {"id": "t", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call], "reasoning": "hm", **told}
+    reply = CHAT.reply({"choices": [{"message": message, "finish_reason": "tool_calls"}]}, ask())
+    said = CHAT.body(Request((Message("assistant", "", reply.calls, thoughts=reply.thoughts),), 9))["messages"][0]
+    assert said == {"role": "assistant", "content": None, "tool_calls": [call], **told}
+
+
+@pytest.mark.parametrize("thinking", [False, True])
 @pytest.mark.parametrize("name", ["openai/gpt-4.1", "anthropic/claude-sonnet-5"])
-async def test_a_conversation_with_tools_goes_through(name: str) -> None:
+async def test_a_conversation_with_tools_goes_through(name: str, thinking: bool) -> None:
     def answer(messages: Any, body: Any) -> Answer:
         results = [message for message in messages if message["role"] == "tool"]
         return Answer("cats and dogs") if results else Answer("", calls=CALLS, finish="calls")
 
-    async with FakeProvider(answer) as provider:
-        client = connect(name, {"base_url": provider.url if name.startswith("anthropic") else provider.openai_url})
+    async with FakeProvider(answer, reasoning=20 if thinking else 0) as provider:
+        settings: dict[str, Any] = {"base_url": provider.url if name.startswith("anthropic") else provider.openai_url}
+        if thinking:
+            settings["extra"] = {"thinking": {"type": "enabled"}}
+        client = connect(name, settings)
         assert client.capabilities.tools
         first = await client.generate(Request(TURNS[:2], 50, tools=(LOOK,)))
         assert first.finish == "calls"
         assert [json.loads(call.arguments) for call in first.calls] == [{"latent": 3}, {"latent": 4}]
         results = [Message("tool", "seen", answers=call.id) for call in first.calls]
-        turns = (*TURNS[:2], Message("assistant", first.text, first.calls), *results)
-        second = await client.generate(Request(turns, 50, tools=(LOOK,)))
+        said = Message("assistant", first.text, first.calls, thoughts=first.thoughts)
+        second = await client.generate(Request((*TURNS[:2], said, *results), 50, tools=(LOOK,)))
         assert (second.text, second.finish, second.calls) == ("cats and dogs", "stop", ())
+        if thinking:
+            with pytest.raises(BadRequest, match="thinking"):
+                await client.generate(Request((*TURNS[:2], replace(said, thoughts=""), *results), 50, tools=(LOOK,)))
         await client.aclose()
 
 

@@ -118,13 +118,20 @@ def explained(run: Run) -> dict[int, Any]:
     return {latent: unit for arm, latent, unit in run.explanation_units() if arm.explainer == "agent"}
 
 
-@pytest.mark.parametrize("model", [OPENAI, ANTHROPIC, TEXT])
+@pytest.mark.parametrize(
+    ("model", "thinking"), [(OPENAI, False), (ANTHROPIC, False), (TEXT, False), (OPENAI, True), (ANTHROPIC, True)]
+)
 async def test_latents_alike_on_all_examples_are_told_apart_by_a_text_written_for_it(
-    model: str, task: Callable[..., Task], ask: Any, tmp_path: Path
+    model: str,
+    thinking: bool,
+    task: Callable[..., Task],
+    ask: Any,
+    tmp_path: Path,
 ) -> None:
-    async with FakeProvider(investigator) as provider:
+    settings = {model: {"extra": {"thinking": {"type": "enabled"}}}} if thinking else {}
+    async with FakeProvider(investigator, reasoning=20 if thinking else 0) as provider:
         ask(provider)
-        outcome = await conduct(task(model), tmp_path / "run")
+        outcome = await conduct(task(model, settings=settings), tmp_path / "run")
         requests = provider.requests
     assert outcome.failures == {}
     run = load(tmp_path / "run")

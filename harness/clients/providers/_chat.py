@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from harness.values import TokenLogprob, Usage
 
 __all__ = ["ChatDialect", "finish_of", "sampled_logprobs", "sampling", "usage_of"]
 
+# What servers tell of a model's thoughts and want back with the results of its calls: DeepSeek refuses a conversation
+# without it, and OpenRouter hands it on to the provider behind it.
+_THOUGHTS = ("reasoning_content", "reasoning_details")
 _LENGTH = ("length", "max_tokens", "model_length")
 
 
@@ -107,6 +111,7 @@ class ChatDialect:
             model=data.get("model") or "",
             request_id=data.get("id"),
             calls=calls,
+            thoughts=_thoughts(message) if calls else "",
             fingerprint=data.get("system_fingerprint"),
         )
 
@@ -173,6 +178,7 @@ def sampled_logprobs(logprobs: msgspec.Raw | None, text: str) -> Sequence[TokenL
 def _turn(message: Message) -> dict[str, Any]:
     turn: dict[str, Any] = {"role": message.role, "content": plain(message.content)}
     if message.calls:
+        turn |= json.loads(plain(message.thoughts) or "{}")
         turn["content"] = turn["content"] or None
         turn["tool_calls"] = [_call(call) for call in message.calls]
     if message.answers is not None:
@@ -200,6 +206,11 @@ def _calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
     """The tool calls; some servers give arguments as an object and not as its text."""
     calls = [(call.get("id") or "", call["function"]) for call in message.get("tool_calls") or ()]
     return tuple(ToolCall(name, function["name"], _arguments(function)) for name, function in calls)
+
+
+def _thoughts(message: Mapping[str, Any]) -> str:
+    told = {name: message[name] for name in _THOUGHTS if message.get(name) is not None}
+    return json.dumps(told, ensure_ascii=False) if told else ""
 
 
 def _arguments(function: Mapping[str, Any]) -> str:

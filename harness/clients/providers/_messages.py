@@ -23,6 +23,8 @@ _FINISH: dict[str, FinishReason] = {
     "refusal": "refusal",
     "tool_use": "calls",
 }
+# Refused where thinking is on: a turn with calls that lacks what led to them, or has it changed.
+_THOUGHTS = ("thinking", "redacted_thinking")
 # A shorter prefix is not cached by any model; by some only a longer one is, and the mark does nothing then.
 _CACHED = 1024
 _BYTES_PER_TOKEN = 4
@@ -79,7 +81,7 @@ class MessagesDialect:
         return _MESSAGE.decode(content)
 
     def reply(self, data: Mapping[str, Any], request: Request) -> Reply:  # noqa: ARG002 - a Dialect's shape
-        """The reply in a message; what the model thought is left out.
+        """The reply in a message; what the model thought goes along where it called tools, and is left out elsewhere.
 
         Raises:
             KeyError, TypeError, ValueError, AttributeError: it is no message.
@@ -92,6 +94,7 @@ class MessagesDialect:
             model=data.get("model") or "",
             request_id=data.get("id"),
             calls=tuple(_call(block) for block in blocks if block["type"] == "tool_use"),
+            thoughts=_thoughts(blocks),
         )
 
 
@@ -117,7 +120,17 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
     if not message.calls:
         return plain(message.content)
     said: list[dict[str, Any]] = [_text(message.content)] if message.content else []
+    if message.thoughts:
+        said = json.loads(plain(message.thoughts))
     return [*said, *({"type": "tool_use", "id": c.id, "name": c.name, "input": _arguments(c)} for c in message.calls)]
+
+
+def _thoughts(blocks: Sequence[Mapping[str, Any]]) -> str:
+    """What a model thought and said before its calls, all as it came; nothing where it thought or called nothing."""
+    before = [block for block in blocks if block["type"] != "tool_use"]
+    if len(before) == len(blocks) or not any(block["type"] in _THOUGHTS for block in before):
+        return ""
+    return json.dumps(before, ensure_ascii=False)
 
 
 def _text(content: str) -> dict[str, Any]:

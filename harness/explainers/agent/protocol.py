@@ -24,10 +24,11 @@ _TOLD = re.compile(r"^[ \t>*]*\[explanation\]\**[ \t]*:\**[ \t]*(\S.*)$", re.IGN
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a model said in one turn: its words, and the calls that it wishes for, as it wrote them."""
+    """What a model said in one turn: words, the calls that it wishes for, as it wrote them, and what led to them."""
 
     text: str
     calls: tuple[ToolCall, ...]
+    thoughts: str = ""
 
 
 class Speech(Protocol):
@@ -89,13 +90,14 @@ class ToolCalls:
         calls = [ToolCall(one, call.name, call.arguments) for one, call in zip(ids, reply.calls, strict=True)]
         if not calls and (told := _TOLD.findall(reply.text)):
             calls.append(_submit(told[-1]))
-            return Turn(reply.text, tuple(calls))
-        return Turn(reply.text, tuple(calls))
+        return Turn(reply.text, tuple(calls), reply.thoughts)
 
     def said(self, turn: Turn) -> Message | None:
         """The turn with its calls; names and arguments that providers refuse are put right."""
         calls = tuple(_sendable(call) for call in turn.calls)
-        return Message("assistant", turn.text[:_LONGEST], calls) if calls or turn.text.strip() else None
+        if not calls and not turn.text.strip():
+            return None
+        return Message("assistant", turn.text[:_LONGEST], calls, thoughts=turn.thoughts)
 
     def answered(self, turn: Turn, results: Sequence[str]) -> tuple[Message, ...]:
         """A message of the role `tool` for each call."""
