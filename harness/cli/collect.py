@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,6 +15,7 @@ import typer
 if TYPE_CHECKING:
     from harness.store import Store
     from harness.subject.figures import CoderFigures
+    from harness.task import CoderSettings, Task
 
 __all__ = ["collect"]
 
@@ -29,40 +30,54 @@ def collect(
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as subject.corpus.tokens=1000000."),
     ] = None,
 ) -> None:
-    """Collect a task's activations into a store, or go on where an earlier call was cut off."""
-    from harness.cli.show import Steps
+    """Collect a task's activations into a store, or go on where an earlier call was cut off.
+
+    Random latents, where `controls` has any, are collected into stores of their own.
+    """
     from harness.errors import TaskError
-    from harness.report.text import duration
     from harness.runs.collecting import store_folder
+    from harness.runs.populations import random_coders
     from harness.runs.units import naming
-    from harness.subject.collect import collect as collect_store
-    from harness.subject.collect import read_figures
     from harness.task import load_task
 
     loaded = load_task(task, set_ or [])
     if loaded.subject is None:
         raise TaskError(f"{loaded.source}: there is nothing to collect: this task has no [subject], only a store")
     with naming(loaded.source):
-        folder = out or store_folder(loaded)
-        began = time.monotonic()
-        try:
-            with Steps("collecting", "tokens") as progress, _interruptible() as stopped:
+        store = _collect(loaded, loaded.coder, out or store_folder(loaded))
+        for control in loaded.populations:
+            coders = random_coders(loaded, store, control)
+            _collect(loaded, coders, store_folder(loaded, coders))
 
-                def tell(done: int, total: int) -> None:
-                    progress.tell(done, total)
-                    if stopped:
-                        raise KeyboardInterrupt
 
-                store = collect_store(loaded.subject, loaded.coder, folder, tell, loaded.base)
-        except KeyboardInterrupt:
-            typer.echo(f"harness: interrupted; collect again to go on from what is in {folder}", err=True)
-            raise typer.Exit(130) from None
+def _collect(task: Task, coders: Sequence[CoderSettings], folder: Path) -> Store:
+    """Collect a store, and say what is in it."""
+    from harness.cli.show import Steps
+    from harness.report.text import duration
+    from harness.subject.collect import collect as collect_store
+    from harness.subject.collect import read_figures
+
+    assert task.subject is not None
+    began = time.monotonic()
+    try:
+        with Steps("collecting", "tokens") as progress, _interruptible() as stopped:
+
+            def tell(done: int, total: int) -> None:
+                progress.tell(done, total)
+                if stopped:
+                    raise KeyboardInterrupt
+
+            store = collect_store(task.subject, coders, folder, tell, task.base)
+    except KeyboardInterrupt:
+        typer.echo(f"harness: interrupted; collect again to go on from what is in {folder}", err=True)
+        raise typer.Exit(130) from None
     if not progress.told:
         typer.echo(f"{folder} is finished already: nothing to do")
     else:
         typer.echo(f"{folder}: collected in {duration(time.monotonic() - began)}")
     for line in _lines(store, read_figures(store)):
         typer.echo(line)
+    return store
 
 
 @contextmanager

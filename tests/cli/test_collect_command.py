@@ -37,6 +37,27 @@ def test_a_tasks_activations_are_collected_once_where_run_looks_for_them(
     assert harness("plan", "demo", *FEW, "--limit", "1", "--set", "latents.min_examples=5").code == 0
 
 
+def test_random_latents_are_collected_too_so_that_a_run_reads_nothing_more(
+    harness: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.subject.reading import Reading
+
+    few = (*FEW, "--set", "latents.min_examples=5", "--set", "latents.sample=8")
+    controls = 'controls=["random-direction", "random-coder"]'
+    said = harness("collect", "demo", *few, "--set", controls)
+    assert said.code == 0, said.err
+    assert [line.split(":")[0] for line in said.out.splitlines() if ": collected in " not in line and "~" in line] == [
+        "sae~random-direction",
+        "sae~random-coder",
+    ]
+    folders = {folder.name for folder in (tmp_path / "stores").iterdir()}
+    assert len(folders) == 3
+    monkeypatch.setattr(Reading, "rows", None)
+    done = harness("run", "demo", *few, "--set", controls, "--limit", "2")
+    assert done.code == 0, done.err
+    assert {folder.name for folder in (tmp_path / "stores").iterdir()} == folders
+
+
 def test_an_interrupt_leaves_what_was_read_and_a_second_call_goes_on(
     harness: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
