@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 from harness.testing.protocols import Sent
 
-__all__ = ["BatchFault", "BatchFaultKind", "Batches"]
+__all__ = ["BatchFault", "BatchFaultKind", "Batches", "Perform"]
 
 BatchFaultKind = Literal[
     "cancelled", "duplicates", "errors", "expired", "invalid", "missing", "reset", "token_limit", "unlisted"
