@@ -30,7 +30,7 @@ def test_the_page_tells_of_every_task(path: Path) -> None:
     assert f"tasks/paper/{path.name}" in PAGE
 
 
-@pytest.mark.parametrize("name", ["scorers", "samplers", "layers"])
+@pytest.mark.parametrize("name", ["choices", "judges", "layers", "samplers", "scorers"])
 def test_fixture_scale_needs_nothing_from_elsewhere(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # models of one's own are named from the working directory
     monkeypatch.chdir(folder("tasks").parent)
