@@ -11,28 +11,14 @@ import pytest
 from harness import registry
 from harness.clients import MemoryKeeper, Request, assemble, connect
 from harness.errors import TaskError, UnknownKind
+from tests.docs.pages import package, page, titled
 
 pytestmark = pytest.mark.anyio
-
-PAGE = Path(__file__).parents[2] / "docs" / "providers.md"
-
-
-def block(language: str, containing: str) -> str:
-    """The code on the page that holds a text."""
-    found = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    return next(code for code in found if containing in code)
 
 
 @pytest.fixture
 def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "parrot.py").write_text(block("python", "class Parrot"))
-    table, line = block("toml", "entry-points").split("\n", 1)
-    group = re.search(r'entry-points\."(.*)"\]', table)
-    assert group is not None
-    info = tmp_path / "parrot-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: parrot\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{group[1]}]\n{line.replace(chr(34), '')}")
+    package(tmp_path, "parrot", titled("providers", "parrot.py"), titled("providers", "pyproject.toml"))
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
@@ -52,5 +38,5 @@ async def test_the_documented_provider_works_with_settings_and_layers(ask: Calla
 
 
 def test_the_page_lists_every_provider_and_no_other() -> None:
-    listed = set(re.findall(r"^\| `([a-z-]+)/", PAGE.read_text(encoding="utf-8"), re.MULTILINE)) | {"truth"}
+    listed = set(re.findall(r"^\| `([a-z-]+)/", page("providers"), re.MULTILINE)) | {"truth"}
     assert listed == set(registry.BUILT_IN["providers"])

@@ -15,28 +15,18 @@ from harness.analysis.load import load
 from harness.questions.prompts import variants
 from harness.runs.running import conduct
 from harness.task import load_task
+from tests.docs.pages import package, page, titled
 
-PAGE = (Path(__file__).parents[2] / "docs" / "explainers.md").read_text(encoding="utf-8")
-
-
-def block(title: str) -> str:
-    """The code of a title."""
-    (found,) = re.findall(rf'^```\w+ title="{re.escape(title)}"\n(.*?)^```', PAGE, re.MULTILINE | re.DOTALL)
-    return found
+PAGE = page("explainers")
 
 
 def test_an_explainer_of_ones_own_runs_beside_others_and_inside_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_task: Callable[..., Path]
 ) -> None:
-    code = block("loudest.py")
+    code = titled("explainers", "loudest.py")
     body = code[code.index("class Loudest") :]
     assert len([line for line in body.splitlines() if line.strip()]) <= 20
-    (tmp_path / "loudest.py").write_text(code)
-    info = tmp_path / "loudest-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: loudest\nVersion: 1.0\n")
-    points = block("pyproject.toml").replace('[project.entry-points."harness.explainers"]', "[harness.explainers]")
-    (info / "entry_points.txt").write_text(points.replace('"', ""))
+    package(tmp_path, "loudest", code, titled("explainers", "pyproject.toml"))
     monkeypatch.syspath_prepend(tmp_path)
     explainers = [
         {"name": "mine", "kind": "loudest", "most": 1},

@@ -11,15 +11,16 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.interop.exporting import FORMATS
+from tests.docs.pages import blocks, page
 
-PAGE = (Path(__file__).parents[2] / "docs" / "exporting.md").read_text(encoding="utf-8")
+PAGE = page("exporting")
 
 
 def shown() -> list[tuple[list[str], list[str]]]:
     """The arguments of each command with the lines that the page prints after it."""
     found: list[tuple[list[str], list[str]]] = []
-    for block in re.findall(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL):
-        for line in block.splitlines():
+    for block in blocks("exporting", "console"):
+        for line in block.text.splitlines():
             if line.startswith("$ harness "):
                 found.append((shlex.split(line)[2:], []))
             else:

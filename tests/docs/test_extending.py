@@ -7,6 +7,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,26 +31,16 @@ from harness.store import Store
 from harness.task import load_task
 from harness.testing import MockClient
 from harness.values import Explanation, Passage
+from tests.docs.pages import package, page, titled
 
-PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
-
-
-def block(title: str) -> str:
-    """The code of a title."""
-    (found,) = re.findall(rf'^```\w+ title="{re.escape(title)}"\n(.*?)^```', PAGE, re.MULTILINE | re.DOTALL)
-    return found
+block = partial(titled, "extending")
 
 
 @pytest.fixture
 def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     folder = tmp_path / "installed"
-    info = folder / "mine-1.0.dist-info"
-    info.mkdir(parents=True)
-    (folder / "mine.py").write_text("\n\n".join(block(name) for name in ("quoted", "jumbled", "flat")))
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    groups = tomllib.loads(block("pyproject.toml"))["project"]["entry-points"]
-    lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in named.items()) for group, named in groups.items()]
-    (info / "entry_points.txt").write_text("".join(lines))
+    code = "\n\n".join(block(name) for name in ("quoted", "jumbled", "flat"))
+    package(folder, "mine", code, block("pyproject.toml"))
     monkeypatch.syspath_prepend(folder)
     yield
     sys.modules.pop("mine", None)
@@ -149,5 +140,5 @@ def test_a_format_of_ones_own_gives_what_the_same_weights_give(
 
 
 def test_the_table_names_the_groups_that_there_are() -> None:
-    groups = set(re.findall(r"^\| a[^|]*\|[^|]*\| `harness\.(\w+)` \|", PAGE, re.MULTILINE))
+    groups = set(re.findall(r"^\| a[^|]*\|[^|]*\| `harness\.(\w+)` \|", page("extending"), re.MULTILINE))
     assert groups == set(registry.BUILT_IN)

@@ -7,6 +7,7 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,15 +21,13 @@ from harness.runs.schema import SCHEMA
 from harness.task import load_task
 from harness.testing import FakeProvider
 from harness.values import FailureStatus
+from tests.docs.pages import page, titled
 
-PAGE = (Path(__file__).parents[2] / "docs" / "journal.md").read_text(encoding="utf-8")
+PAGE = page("journal")
 TABLES = PAGE.partition("## Tables")[2].partition("## By SQL")[0]
 
 
-def block(title: str) -> str:
-    """The code of a title."""
-    (found,) = re.findall(rf'^```\w+ title="{re.escape(title)}"\n(.*?)^```', PAGE, re.MULTILINE | re.DOTALL)
-    return found
+block = partial(titled, "journal")
 
 
 @pytest.fixture(scope="module")

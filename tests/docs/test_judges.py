@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.judges.sheet import DISCERNMENT, FLIPS, PARSED, SEPARATION
+from tests.docs.pages import page
 
-PAGE = (Path(__file__).parents[2] / "docs" / "judges.md").read_text(encoding="utf-8")
+PAGE = page("judges")
 # commands with what they printed
 SHOWN = re.findall(r"^```console\n\$ (harness judge .*)\n((?:.+\n)+)```", PAGE, re.MULTILINE)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,17 +15,17 @@ from harness import metrics, registry
 from harness.metrics.simulation import pearson
 from harness.questions.simulating import expectation
 from harness.questions.strength import levels
+from tests.docs.pages import page, titled
 
-PAGE = (Path(__file__).parents[2] / "docs" / "method.md").read_text(encoding="utf-8")
+PAGE = page("method")
 SEEDS = range(20)
 
 
 @pytest.fixture(scope="module")
 def hand() -> dict[str, Callable[..., Any]]:
     """The page's functions."""
-    (code,) = re.findall(r'^```python title="by hand"\n(.*?)^```', PAGE, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
-    exec(code, names)
+    exec(titled("method", "by hand"), names)
     return names
 
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from harness.interop.exporting import FORMATS
+from tests.docs.pages import DOCS, PAGES
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+ROOT = DOCS.parent
 
 
 def named(entries: Any) -> Iterator[str]:
@@ -30,7 +30,7 @@ def named(entries: Any) -> Iterator[str]:
 
 def test_every_page_is_in_the_navigation_once() -> None:
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
-    assert sorted(named(nav)) == [page.relative_to(ROOT / "docs").as_posix() for page in PAGES]
+    assert sorted(named(nav)) == [page.relative_to(DOCS).as_posix() for page in PAGES]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

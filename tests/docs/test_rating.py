@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.rating.items import OPTIONS
+from tests.docs.pages import page
 
-PAGE = (Path(__file__).parents[2] / "docs" / "rating.md").read_text(encoding="utf-8")
+PAGE = page("rating")
 
 
 def test_the_options_are_those_that_are_asked() -> None:

@@ -11,22 +11,16 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.resources import fixture
+from tests.docs.pages import blocks, page, titled
 
-PAGE = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
+PAGE = page("tutorial")
 PRINTED = "│ rules            │ 0.722     │      10 │"
 
 
 def commands() -> list[list[str]]:
     """The arguments of the harness' commands, in the page's order."""
-    blocks = re.findall(r"^```console\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    lines = [line.removeprefix("$ ") for block in blocks("tutorial", "console") for line in block.text.splitlines()]
     return [shlex.split(line)[1:] for line in lines if line.startswith("harness ")]
-
-
-def task() -> str:
-    """The task file that the page tells to write."""
-    (found,) = re.findall(r'^```toml title="mine.toml"\n(.*?)^```', PAGE, re.MULTILINE | re.DOTALL)
-    return found
 
 
 @pytest.mark.slow
@@ -34,7 +28,7 @@ def test_every_command_works_and_the_run_scores_as_printed(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     (tmp_path / "fixtures").symlink_to(fixture("subject").parent)
-    (tmp_path / "mine.toml").write_text(task(), encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(titled("tutorial", "mine.toml"), encoding="utf-8")
     assert PRINTED in PAGE
     first = None
     assert [words[0] for words in commands()] == ["collect", "examples", "try", "plan", "run", "run", "report"]

@@ -21,6 +21,7 @@ from harness.runs.running import conduct
 from harness.subject.introspection import Asking, Introspection, Said
 from harness.task import load_task
 from harness.values import Explanation, Failure, Latent
+from tests.docs.pages import blocks
 
 pytestmark = pytest.mark.anyio
 
@@ -126,8 +127,12 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
 async def test_a_run_is_explained_by_its_subject_and_foretold_without_it(
     write: Callable[..., Path], tmp_path: Path
 ) -> None:
-    task = load_task(write())
+    task = load_task(write(controls=["none"]))
     outcome = await conduct(task, tmp_path / "run")
+    names: dict[str, Any] = {}
+    (shown,) = blocks("self", "python")
+    exec(shown.text.replace("runs/self", str(tmp_path / "run")), names)
+    assert len(names["found"]) == 3
     units = [unit for _, _, unit in load(tmp_path / "run").explanation_units() if unit is not None]
     assert len(units) == 3
     assert set(outcome.failures) <= {"unparsable"}

@@ -30,6 +30,7 @@ from harness.store import CoderFrame, ManifestFrame, Rows, Store, StoreWriter, V
 from harness.task import Task, load_task
 from harness.testing import Answer, FakeProvider, Tokens, by_keywords
 from harness.values import digest
+from tests.docs.pages import blocks, page
 from tests.explainers.agent.scripted import PAIRS, TRUTH, investigator, write_concepts
 from tests.explainers.agent.telling import told
 
@@ -155,7 +156,11 @@ async def test_latents_alike_on_all_examples_are_told_apart_by_a_text_written_fo
     ]
     assert "another bank" in trace[1]["calls"][0]["result"]
     if model == OPENAI:
-        assert told(trace) in (ROOT / "docs" / "agent.md").read_text(encoding="utf-8")
+        assert told(trace) in page("agent")
+        (shown,) = blocks("agent", "python")
+        names: dict[str, Any] = {}
+        exec(shown.text.replace("runs/agent", str(tmp_path / "run")), names)
+        assert names["traces"] == {latent: unit.result["notes"]["trace"] for latent, unit in units.items()}
     assert "Balanced accuracy 1.00" in trace[2]["calls"][0]["result"]
     assert units[1].result["notes"]["protocol"] == ("text" if model == TEXT else "tools")
     (traced,) = [latent.traces for latent in gather(run).latents if latent.latent.index == 1]
