@@ -29,12 +29,14 @@ import anyio
 import numpy as np
 
 from benchmarks.measuring import Clock, alone, peak
+from harness.runs.arms import ExplanationArm, ScoreArm
 from harness.runs.conductor import Conductor
 from harness.runs.journal import Journal, Unit
+from harness.runs.keys import explanation_key, score_key
 from harness.runs.outcomes import explanation_unit, score_unit
 from harness.runs.progress import Silent
 from harness.runs.stop import Stop
-from harness.runs.units import ExplanationArm, Plan, ScoreArm, explanation_key, score_key
+from harness.runs.units import Plan
 from harness.scorers.base import Scored
 from harness.scorers.judging import figures
 from harness.scorers.verdicts import Verdicts

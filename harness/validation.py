@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import TaskError
+from harness.errors import TaskError, UserError
 
-__all__ = ["validated"]
+__all__ = ["naming", "validated"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -21,6 +22,17 @@ def validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
         return model.model_validate(data)
     except ValidationError as error:
         raise TaskError("; ".join(_sentence(where, model, data, item) for item in error.errors())) from error
+
+
+@contextmanager
+def naming(where: str) -> Iterator[str]:
+    """Inside, what is wrong says where: a task file, or a table of it."""
+    try:
+        yield where
+    except UserError as error:
+        if str(error).startswith(where):
+            raise
+        raise type(error)(f"{where}: {error}") from error
 
 
 def _sentence(where: str, model: type[BaseModel], data: Mapping[str, Any], item: Any) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from harness.analysis.load import ScoreRow
 from harness.metrics import MIN_LATENTS, Interval, calibration
-from harness.runs.units import arm_label
+from harness.runs.arms import arm_label
 
 __all__ = ["calibrations"]
 

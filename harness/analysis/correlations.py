@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from harness.metrics import CorrelationKind, correlation
-from harness.runs.units import NO_EXPLANATION
+from harness.runs.arms import NO_EXPLANATION
 
 __all__ = ["FEW", "SHARED", "correlation_matrix", "correlations", "shared_figures"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.runs.units import NO_EXPLANATION
+from harness.runs.arms import NO_EXPLANATION
 from harness.values import Usage
 
 __all__ = ["costs"]

@@ -11,20 +11,11 @@ from typing import TYPE_CHECKING, Any
 from harness.analysis.spending import SpendingLine, attempt_frame, spending
 from harness.errors import RunError
 from harness.metrics import CHANCE
+from harness.runs.arms import ExplanationArm, ScoreArm, alone, constant, fixed, judges
 from harness.runs.directory import JOURNAL
 from harness.runs.journal import Journal, TaskRecord, Unit
+from harness.runs.keys import explanation_key, score_key, shuffled_key
 from harness.runs.outcomes import explanation_of
-from harness.runs.units import (
-    ExplanationArm,
-    ScoreArm,
-    alone,
-    constant,
-    explanation_key,
-    fixed,
-    judges,
-    score_key,
-    shuffled_key,
-)
 from harness.scorers.verdicts import FAILURES, Verdicts
 from harness.store import Store
 from harness.values import Explanation, Failure

@@ -7,8 +7,8 @@ from typing import Any
 
 from harness.analysis.load import Run
 from harness.errors import RunError
+from harness.runs.arms import ScoreArm
 from harness.runs.directory import changes
-from harness.runs.units import ScoreArm
 
 __all__ = ["labels", "match", "same_scorer"]
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness.analysis.load import ScoreRow
 from harness.metrics import mean_interval
-from harness.runs.units import arm_label
+from harness.runs.arms import arm_label
 
 __all__ = ["quantiles"]
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.metrics import correlation, mean_interval
-from harness.runs.units import arm_label
+from harness.runs.arms import arm_label
 
 if TYPE_CHECKING:
     from harness.analysis.load import Run

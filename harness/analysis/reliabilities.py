@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from harness.analysis.load import ScoreRow
 from harness.metrics import METRICS, SPLITS, Votes, figure, halves, split_half
-from harness.runs.units import NO_EXPLANATION
+from harness.runs.arms import NO_EXPLANATION
 from harness.scorers.verdicts import Verdicts
 from harness.values import seed_of
 

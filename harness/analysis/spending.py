@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.runs.arms import arm_label
 from harness.runs.journal import Journal, StoredAttempt
-from harness.runs.units import arm_label
 
 if TYPE_CHECKING:
     import pandas as pd

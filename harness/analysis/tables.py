@@ -36,7 +36,7 @@ from harness.metrics import (
     trivial,
     unpaired_interval,
 )
-from harness.runs.units import NO_EXPLANATION, arm_label
+from harness.runs.arms import NO_EXPLANATION, arm_label
 from harness.task import POPULATIONS
 from harness.values import FailureStatus
 

@@ -37,8 +37,8 @@ def collect(
     from harness.errors import TaskError
     from harness.runs.collecting import store_folder
     from harness.runs.populations import random_coders
-    from harness.runs.units import naming
     from harness.task import load_task
+    from harness.validation import naming
 
     loaded = load_task(task, set_ or [])
     if loaded.subject is None:

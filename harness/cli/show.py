@@ -28,8 +28,8 @@ from harness.report.spending import spent_line
 from harness.report.tables import comparisons, populations
 from harness.report.text import count, duration, figure, metric_name, span, visible
 from harness.report.words import conclusion, evidence, model_free_lines
+from harness.runs.arms import NO_EXPLANATION
 from harness.runs.directory import REPORT
-from harness.runs.units import NO_EXPLANATION
 from harness.task import POPULATIONS
 from harness.values import Status
 

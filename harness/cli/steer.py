@@ -33,10 +33,10 @@ def steer(
     """Continue prompts without and with an intervention on a latent."""
     from harness.errors import TaskError
     from harness.report.text import visible
-    from harness.runs.units import naming
     from harness.subject.steer import Generation
     from harness.subject.steer_text import TextSteering
     from harness.task import load_task
+    from harness.validation import naming
 
     given = {"--kl": kl, "--strength": strength, "--clamp": clamp, "--scale": scale}
     wanted = [(flag, value) for flag, value in given.items() if value is not None]

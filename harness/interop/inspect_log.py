@@ -16,7 +16,7 @@ from harness.errors import FormatError
 from harness.interop.documents import decoded
 from harness.interop.findings import About, Found, Score, Told, Window
 from harness.interop.writing import write_json
-from harness.runs.units import arm_label
+from harness.runs.arms import arm_label
 from harness.values import digest
 
 __all__ = ["KEYS", "check", "write_logs"]

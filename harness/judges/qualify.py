@@ -27,12 +27,11 @@ from harness.runs.journal import Journal
 from harness.runs.probing import check_wants, learn_wants
 from harness.runs.running import close
 from harness.runs.stop import Stop
-from harness.runs.units import naming
 from harness.runs.watching import watched
 from harness.scorers.base import Scored
 from harness.scorers.detection import Detection
 from harness.scorers.fuzzing import Fuzzing
-from harness.validation import validated
+from harness.validation import naming, validated
 from harness.values import Passage, Usage, digest, seed_of
 
 __all__ = ["Candidate", "default_directory", "qualify", "variants_of"]

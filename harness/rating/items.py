@@ -11,8 +11,8 @@ import numpy as np
 from harness.analysis.load import Run
 from harness.errors import UserError
 from harness.examples.draw import LatentExamples, draw
+from harness.runs.arms import alone, constant
 from harness.runs.outcomes import explanation_of
-from harness.runs.units import alone, constant
 from harness.task import Task
 from harness.values import Example, Explanation, Latent, digest, seed_of
 from harness.visible import visible

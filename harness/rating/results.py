@@ -18,7 +18,7 @@ from harness.metrics.agreement import Agreement, agreement
 from harness.metrics.intervals import Interval
 from harness.rating.book import Answer, Asked, Book
 from harness.rating.items import OPTIONS
-from harness.runs.units import arm_label
+from harness.runs.arms import arm_label
 
 __all__ = ["ArmRating", "Borne", "LatentRating", "Results", "results"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.runs.units import arm_label
+from harness.runs.arms import arm_label
 from harness.values import Latent, Status
 
 __all__ = [

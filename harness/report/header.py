@@ -11,8 +11,8 @@ from harness.judges.sheet import find_sheet
 from harness.report.data import CoderLine, FailureCount, Header, JudgeLine, Primary, RoleLine
 from harness.report.reading import Reading, arm_of
 from harness.report.words import RUNG_NOTES
+from harness.runs.arms import written
 from harness.runs.journal import Unit
-from harness.runs.units import written
 from harness.values import FailureStatus
 
 __all__ = ["header"]

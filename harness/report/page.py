@@ -22,7 +22,7 @@ from harness.report.plotting import left_out_line, plotted, swatch
 from harness.report.ratings import agreement_line, borne_cell, raters_line
 from harness.report.spending import failed_attempts, total_dollars
 from harness.report.svg import Axis
-from harness.runs.units import NO_EXPLANATION
+from harness.runs.arms import NO_EXPLANATION
 from harness.task import POPULATIONS
 
 __all__ = ["page_parts", "render", "still_policy", "write"]

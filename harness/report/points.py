@@ -15,7 +15,7 @@ from harness.report.plots import Dot, Plot, Scale, Series, sampled
 from harness.report.reading import Reading
 from harness.report.svg import score_ends
 from harness.report.text import figure, metric_name, span
-from harness.runs.units import NO_EXPLANATION, arm_label
+from harness.runs.arms import NO_EXPLANATION, arm_label
 from harness.values import seed_of
 
 __all__ = ["agreement_plots", "calibration_plots", "firing_plots"]

@@ -10,12 +10,12 @@ import anyio
 from harness.runs.parts import Collecting, Crew
 from harness.runs.progress import Progress
 from harness.runs.stop import Stop
-from harness.runs.units import naming
 from harness.store import Store
 from harness.store.format import read_manifest
 from harness.subject.collect import collect, store_config
 from harness.subject.worker import Caller, worker
 from harness.task import CoderSettings, Task
+from harness.validation import naming
 
 __all__ = ["collected", "is_collected", "store_folder"]
 

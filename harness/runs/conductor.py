@@ -14,23 +14,14 @@ from harness.clients.purpose import Purpose, on_behalf
 from harness.clients.sampling import sampled
 from harness.errors import Drained, HarnessError, OverBudget, RunEnding, UserError, Waiting
 from harness.examples.draw import LatentExamples, draw
+from harness.runs.arms import ExplanationArm, ScoreArm, constant, fixed
 from harness.runs.intervening import Found, Interventions, bind, intervene
 from harness.runs.journal import Journal, Unit
+from harness.runs.keys import explain_seed, explanation_key, score_key, score_seed, shuffled_key
 from harness.runs.outcomes import RETRYABLE, explanation_of, explanation_unit, score_unit
 from harness.runs.progress import Progress
 from harness.runs.stop import Stop
-from harness.runs.units import (
-    ExplanationArm,
-    Plan,
-    ScoreArm,
-    constant,
-    explain_seed,
-    explanation_key,
-    fixed,
-    score_key,
-    score_seed,
-    shuffled_key,
-)
+from harness.runs.units import Plan
 from harness.store import CoderReader
 from harness.task import KindSettings, Task
 from harness.values import Explanation, Failure, Latent, ScoredSet, Status

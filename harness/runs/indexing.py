@@ -10,9 +10,9 @@ from harness.clients.models import Models
 from harness.examples.rungs import prepare
 from harness.examples.semantic import build_index
 from harness.runs.progress import Progress
-from harness.runs.units import naming
 from harness.store import CoderReader
 from harness.task import Rung, Task
+from harness.validation import naming
 
 __all__ = ["build_indexes", "check_embedder"]
 

@@ -16,11 +16,11 @@ from harness.examples.rungs import HARD, RUNGS
 from harness.examples.table import rows, table
 from harness.overrides import override
 from harness.runs.collecting import store_folder
-from harness.runs.units import naming, score_seed
+from harness.runs.keys import score_seed
 from harness.store import Store
 from harness.store.summary import find_latent
 from harness.task import ExampleSettings, Frozen, ScoredSettings, Task, load_task
-from harness.validation import validated
+from harness.validation import naming, validated
 from harness.values import Failure, Latent, Passage, ScoredSet
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from itertools import accumulate
 from typing import Any
 
+from harness.runs.arms import ExplanationArm, ScoreArm
 from harness.runs.journal import Unit
-from harness.runs.units import ExplanationArm, ScoreArm
 from harness.scorers.base import Scored
 from harness.values import Example, Explanation, Failure, Latent, Status, Usage, digest
 

@@ -18,6 +18,7 @@ from harness.clients.models import Models
 from harness.clients.prices import Price, price_of
 from harness.clients.protocol import Client
 from harness.errors import StoreError
+from harness.runs.arms import arm_label, written
 from harness.runs.batch_rows import BatchRows
 from harness.runs.batches import batch_price
 from harness.runs.collecting import is_collected, store_folder
@@ -33,9 +34,10 @@ from harness.runs.running import check, close, default_directory, open_store, re
 from harness.runs.selection import choose
 from harness.runs.stop import Stop
 from harness.runs.tally import ARM, Key, Tally, key_of, tally
-from harness.runs.units import Plan, arm_label, naming, written
+from harness.runs.units import Plan
 from harness.store import Store
 from harness.task import LimitSettings, Task, load_task
+from harness.validation import naming
 from harness.values import Latent, seed_of
 
 __all__ = ["SAMPLE", "aplan", "plan"]

@@ -14,14 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.errors import StoreError, TaskError
 from harness.runs.collecting import collected, is_collected, store_folder
+from harness.runs.keys import latent_order
 from harness.runs.parts import Crew
 from harness.runs.progress import Progress
 from harness.runs.selection import choose, eligible
 from harness.runs.stop import Stop
-from harness.runs.units import PopulationPlace, latent_order, naming
+from harness.runs.units import PopulationPlace
 from harness.store import CoderReader, Store
 from harness.subject.plan import CollectionPlan
 from harness.task import CoderSettings, Control, Task
+from harness.validation import naming
 from harness.values import seed_of
 
 __all__ = ["CANDIDATES", "Population", "nearest", "open_populations", "population_name", "random_coders"]

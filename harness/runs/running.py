@@ -15,6 +15,7 @@ import anyio
 from harness.clients import Amount, Client, Limits, RunBudget, assemble, price_of
 from harness.clients.models import Models
 from harness.errors import OverBudget, StoreError, TaskError
+from harness.runs.arms import fixed
 from harness.runs.batch_rows import BatchRows
 from harness.runs.batches import Batches
 from harness.runs.collecting import collected
@@ -29,11 +30,12 @@ from harness.runs.probing import check_wants, learn_wants
 from harness.runs.progress import Progress, Silent
 from harness.runs.selection import check_pooled, check_sampling, choose
 from harness.runs.stop import Stop
-from harness.runs.units import Plan, fixed, make_plan, naming
+from harness.runs.units import Plan, make_plan
 from harness.runs.watching import watched
 from harness.store import CoderReader, Store
 from harness.subject.collect import read_figures
 from harness.task import Task
+from harness.validation import naming
 from harness.values import Status
 
 __all__ = ["Outcome", "check", "close", "conduct", "default_directory", "open_store", "probed", "ready"]

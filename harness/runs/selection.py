@@ -11,7 +11,7 @@ from harness.errors import TaskError
 from harness.examples.pool import rungs_of
 from harness.examples.rungs import HARD, RUNGS
 from harness.examples.samplers import BY_QUANTILE
-from harness.runs.units import latent_order
+from harness.runs.keys import latent_order
 from harness.store import CoderReader, Store
 from harness.task import Rung, ScoredSettings, Task
 

@@ -16,11 +16,11 @@ from harness.errors import PromptError, StoreError, TaskError
 from harness.examples.draw import LatentExamples, draw
 from harness.explainers.base import Explainer
 from harness.questions.prompts import QUESTIONS, Variant, load_variant
+from harness.runs.keys import explain_seed, score_seed
 from harness.runs.progress import Progress
 from harness.runs.rehearsal import Book, Unread, rehearsing
 from harness.runs.running import close, open_store
 from harness.runs.stop import Stop
-from harness.runs.units import explain_seed, score_seed
 from harness.scorers.base import Scorer
 from harness.task import KindSettings, Task
 from harness.validation import validated

@@ -20,10 +20,11 @@ from harness.runs.directory import JOURNAL, held
 from harness.runs.indexing import build_indexes
 from harness.runs.intervening import Interventions, bind, intervene
 from harness.runs.journal import Journal, Unit
+from harness.runs.keys import explain_seed, score_seed
 from harness.runs.progress import Progress
 from harness.runs.running import check, close, open_store, probed, ready
 from harness.runs.stop import Stop
-from harness.runs.units import Plan, explain_seed, score_seed
+from harness.runs.units import Plan
 from harness.scorers.base import Scored
 from harness.task import Task
 from harness.values import Explanation, Failure, ScoredSet

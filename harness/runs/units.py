@@ -1,79 +1,32 @@
-"""A task's arms and units of work with their keys; pure: nothing is drawn, rendered or asked here."""
+"""A task's arms and who does their work, checked and ready; pure: nothing is drawn, rendered or asked here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypeVar
 
 from harness import registry
 from harness.clients.models import Models
 from harness.clients.wants import Want
-from harness.errors import TaskError, UserError
-from harness.examples.rungs import HARD
+from harness.errors import TaskError
 from harness.explainers.base import Explainer
-from harness.runs.interventions import check_interventions, intervention_digest
+from harness.runs.arms import CONSTANT, NO_EXPLANATION, ExplanationArm, ScoreArm, judges
+from harness.runs.interventions import check_interventions
+from harness.runs.keys import Ground, control_digest
 from harness.runs.referring import referred
 from harness.scorers.base import Scorer
-from harness.task import POPULATIONS, CoderSettings, Control, ExplainerSettings, Rung, ScorerSettings, Task
-from harness.validation import validated
-from harness.values import Explanation, Latent, digest, seed_of
+from harness.task import CoderSettings, Control, ExplainerSettings, Rung, ScorerSettings, Task
+from harness.validation import naming, validated
 
 if TYPE_CHECKING:
     from harness.subject.texts import SubjectTexts
 
-__all__ = [
-    "CONSTANT",
-    "GENERIC",
-    "NO_EXPLANATION",
-    "ExplanationArm",
-    "Plan",
-    "PopulationPlace",
-    "ScoreArm",
-    "alone",
-    "arm_label",
-    "constant",
-    "explain_seed",
-    "explanation_key",
-    "fixed",
-    "judges",
-    "latent_order",
-    "make_plan",
-    "naming",
-    "score_key",
-    "score_seed",
-    "shuffled_key",
-    "written",
-]
+__all__ = ["Plan", "PopulationPlace", "make_plan"]
 
 _Made = TypeVar("_Made", Explainer, Scorer)
-# raised when the same task would give other results than before
-_VERSION = 3
-
-# what stands in the place of an explanation where scorers judge none
-NO_EXPLANATION = "latent"
-# controls whose words are the same for every latent
-CONSTANT = ("none", "generic", NO_EXPLANATION)
 # who writes the explanations of the control `lexical`
 _BASELINE = ExplainerSettings.model_validate({"name": "lexical", "kind": "contexts", "model": "lexical/rules"})
-GENERIC = Explanation("Various unrelated words and phrases in ordinary text.")
-
-
-@dataclass(frozen=True, slots=True)
-class ExplanationArm:
-    """One explainer or control on one coder; `explainer` is None for controls that need no explainer.
-
-    On a population of random latents (`coder` is its name) the control is the population's.
-    """
-
-    explainer: str | None
-    control: str | None
-    coder: str
-    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +37,6 @@ class PopulationPlace:
     control: Control
     store_id: str
     coder: CoderSettings
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreArm:
-    """One scorer on one rung of one coder; `metric` is what it is ranked by, `blind` ones judge no explanation.
-
-    `chance` is what that figure is by guessing, None where it is that of `harness.metrics.CHANCE`. `explainers` are
-    those whose explanations it judges, None for all.
-    """
-
-    scorer: str
-    model: str | None
-    prompt: str
-    rung: str
-    coder: str
-    digest: str
-    metric: str = "balanced_accuracy"
-    blind: bool = False
-    chance: float | None = None
-    explainers: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -171,93 +104,20 @@ def make_plan(task: Task, models: Models, store_id: str, populations: Sequence[P
     _check_rungs(task, scorers)
     subject = _subject(task, explainers, scorers, populations)
     changing = check_interventions(task, explainers, scorers, subject)
-    coders = [coder.name for coder in task.coder]
     baseline = _explainer(_BASELINE, models, task) if "lexical" in task.controls else None
-    places = [*((coder, store_id) for coder in coders), *((one.name, one.store_id) for one in populations)]
-    changed = {name: intervention_digest(task, store, name, subject) for name, store in places if changing and subject}
-    scoring = [arm for coder, store in places for arm in _scoring(task, scorers, models, store, coder, subject)]
-    explaining = [arm for coder in coders for arm in _explaining(task, explainers, baseline, store_id, coder, subject)]
-    for one in populations:
-        digests = {name: _own(task, made, one.store_id, one.name, subject) for name, made in explainers.items()}
-        explaining += [ExplanationArm(name, one.control, one.name, own) for name, own in digests.items()]
+    own = [Ground(task, store_id, coder.name, subject) for coder in task.coder]
+    random = [Ground(task, one.store_id, one.name, subject) for one in populations]
+    changed = {ground.coder: ground.interventions() for ground in (*own, *random) if changing}
+    scoring = [arm for ground in (*own, *random) for arm in _scoring(ground, scorers, models)]
+    explaining = [arm for ground in own for arm in _explaining(ground, task.controls, explainers, baseline)]
+    for one, ground in zip(populations, random, strict=True):
+        digests = {name: ground.explanation(made) for name, made in explainers.items()}
+        explaining += [ExplanationArm(name, one.control, one.name, found) for name, found in digests.items()]
     if any(arm.blind for arm in scoring):
-        beside = digest([_VERSION, NO_EXPLANATION])
-        explaining += [ExplanationArm(None, NO_EXPLANATION, coder, beside) for coder in coders]
-        random = digest([_VERSION, NO_EXPLANATION, "random"])
-        explaining += [ExplanationArm(None, one.control, one.name, random) for one in populations]
+        beside, among = control_digest(NO_EXPLANATION), control_digest(NO_EXPLANATION, "random")
+        explaining += [ExplanationArm(None, NO_EXPLANATION, ground.coder, beside) for ground in own]
+        explaining += [ExplanationArm(None, one.control, one.name, among) for one in populations]
     return Plan(explainers, scorers, tuple(explaining), tuple(scoring), subject, baseline, changed)
-
-
-def latent_order(seed: int, coder: str, n_latents: int) -> NDArray[np.int64]:
-    """All latents of a coder in the seeded order: `[latents]`, the same prefix for every sample size."""
-    start = np.uint64(seed_of(seed, coder, "latents"))
-    with np.errstate(over="ignore"):  # the mixing is arithmetic modulo 2 ** 64
-        mixed = np.arange(n_latents, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + start
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    return np.argsort(mixed, kind="stable")
-
-
-def explanation_key(arm: ExplanationArm, latent: int) -> str:
-    """The key of one explanation."""
-    return digest([arm.digest, latent])
-
-
-def shuffled_key(arm: ExplanationArm, latent: int, following: int) -> str:
-    """The key of one shuffled explanation: also of which latent comes next in the cycle."""
-    return digest([arm.digest, latent, following])
-
-
-def score_key(arm: ScoreArm, latent: int, explanation: Explanation | None) -> str:
-    """The key of one score: equal explanations are scored once."""
-    return digest([arm.digest, latent, None if explanation is None else explanation.identity()])
-
-
-def explain_seed(seed: int, latent: Latent) -> int:
-    """What random choices in explaining a latent follow, the same for every arm."""
-    return seed_of(seed, latent.coder, latent.index, "explain")
-
-
-def score_seed(seed: int, latent: Latent, rung: str) -> int:
-    """What random choices in scoring a latent on a rung follow, the same for every arm and scorer."""
-    return seed_of(seed, latent.coder, latent.index, "score", rung)
-
-
-def constant(control: str | None) -> Explanation | None:
-    """The explanation of a control whose words are the same for every latent: `generic`, or None for the others."""
-    return GENERIC if control == "generic" else None
-
-
-def fixed(arm: ExplanationArm) -> bool:
-    """Whether an arm's words are the same for every latent, or there are none to judge."""
-    return arm.control in CONSTANT or alone(arm)
-
-
-def written(arm: ExplanationArm) -> bool:
-    """Whether an arm's explanations are written for its own latents: neither constant nor another latent's."""
-    return not fixed(arm) and arm.control != "shuffled"
-
-
-def alone(arm: ExplanationArm) -> bool:
-    """Whether an arm is of latents alone, the coder's own or random ones, for scorers that judge no explanation."""
-    return arm.explainer is None and arm.control in (NO_EXPLANATION, *POPULATIONS)
-
-
-def arm_label(explainer: str | None, control: str | None) -> str:
-    """What a reader calls an arm: `mini`, `mini (shuffled)`, `none` or `lexical baseline`."""
-    if control is None:
-        return str(explainer)
-    if explainer in (None, control):
-        # an explainer is often called lexical, too
-        return "lexical baseline" if control == "lexical" else control
-    return f"{explainer} ({control})"
-
-
-def judges(score: ScoreArm, arm: ExplanationArm) -> bool:
-    """Whether a scorer's arm judges an explainer or control: blind ones stand beside no explanation at all."""
-    chosen = score.explainers is None or arm.explainer is None or arm.explainer in score.explainers
-    return score.coder == arm.coder and score.blind == alone(arm) and chosen
 
 
 def _explainer(settings: ExplainerSettings, models: Models, task: Task) -> Explainer:
@@ -312,115 +172,42 @@ def _subject(
     return subject
 
 
-@contextmanager
-def naming(where: str) -> Iterator[str]:
-    """Inside, what is wrong says where: a task file, or a table of it."""
-    try:
-        yield where
-    except UserError as error:
-        if str(error).startswith(where):
-            raise
-        raise type(error)(f"{where}: {error}") from error
-
-
-def _drawing(task: Task, part: str) -> dict[str, Any]:
-    """What decides the examples of a part (`shown` or `scored`): no rung changes another rung's examples."""
-    examples = task.examples.model_dump(mode="json")
-    drawn = {key: value for key, value in examples[part].items() if key not in ("rungs", "embedder")}
-    made = {"window": examples["window"], "split": examples["split"], part: drawn, "seed": task.drawing_seed}
-    return made if examples["peak"] is None else made | {"peak": examples["peak"]}
-
-
 def _explaining(
-    task: Task,
-    explainers: Mapping[str, Explainer],
-    baseline: Explainer | None,
-    store_id: str,
-    coder: str,
-    subject: SubjectTexts | None,
+    ground: Ground, controls: Sequence[Control], explainers: Mapping[str, Explainer], baseline: Explainer | None
 ) -> list[ExplanationArm]:
-    arms = []
+    coder, arms = ground.coder, []
     for name, explainer in explainers.items():
-        own = _own(task, explainer, store_id, coder, subject)
+        own = ground.explanation(explainer)
         arms.append(ExplanationArm(name, None, coder, own))
-        if "shuffled" in task.controls:
-            arms.append(ExplanationArm(name, "shuffled", coder, digest([_VERSION, "shuffled", own])))
-    for control in task.controls:
+        if "shuffled" in controls:
+            arms.append(ExplanationArm(name, "shuffled", coder, control_digest("shuffled", own)))
+    for control in controls:
         if control in CONSTANT:
-            arms.append(ExplanationArm(None, control, coder, digest([_VERSION, control])))
+            arms.append(ExplanationArm(None, control, coder, control_digest(control)))
         elif control == "lexical" and baseline is not None:
             # not the digest of an equal explainer: there an explanation without a rule is none that failed
-            own = digest([_VERSION, control, _own(task, baseline, store_id, coder, None)])
+            own = control_digest(control, ground.explanation(baseline))
             arms.append(ExplanationArm(None, control, coder, own))
     return arms
 
 
-def _own(task: Task, explainer: Explainer, store_id: str, coder: str, subject: SubjectTexts | None) -> str:
-    """The digest of an explainer's own arm on a coder."""
-    parts = [_VERSION, "explanation", dict(explainer.identity), _drawing(task, "shown"), store_id, coder]
-    asks = explainer.needs_subject or explainer.uses_subject
-    asked = [subject.identity(coder)] if subject is not None and asks else []
-    # scored windows decide which shown ones are dropped as near copies
-    return digest(
-        [
-            *parts,
-            _drawing(task, "scored"),
-            task.latents.min_examples,
-            *asked,
-            *_changed(explainer, task, store_id, coder, subject),
-        ]
-    )
-
-
-def _changed(one: Explainer | Scorer, task: Task, store_id: str, coder: str, subject: SubjectTexts | None) -> list[str]:
-    """What decides the interventions that an explainer or scorer looks at."""
-    return [intervention_digest(task, store_id, coder, subject)] if one.targets and subject is not None else []
-
-
-def _decides(task: Task, rung: Rung, models: Models) -> list[Any]:
-    """What decides the scored examples of a rung; those of hard rungs make way for what is shown."""
-    parts: list[Any] = [_drawing(task, part) for part in (("scored", "shown") if rung in HARD else ("scored",))]
-    embedder = task.examples.scored.embedder
-    return [*parts, models.identity(embedder)] if rung == "semantic" and embedder else parts
-
-
-def _scoring(
-    task: Task,
-    scorers: Mapping[str, Scorer],
-    models: Models,
-    store_id: str,
-    coder: str,
-    subject: SubjectTexts | None,
-) -> list[ScoreArm]:
-    read = [] if subject is None else [subject.identity(coder)]
-    chosen = {settings.name: settings.explainers for settings in task.scorer}
+def _scoring(ground: Ground, scorers: Mapping[str, Scorer], models: Models) -> list[ScoreArm]:
+    chosen = {settings.name: settings.explainers for settings in ground.task.scorer}
     return [
         ScoreArm(
             name,
             scorer.models[0] if scorer.models else None,
             scorer.prompt,
             rung,
-            coder,
-            digest(
-                [
-                    _VERSION,
-                    "score",
-                    dict(scorer.identity),
-                    rung,
-                    *_decides(task, rung, models),
-                    store_id,
-                    coder,
-                    *(read if scorer.needs_subject else []),
-                    *_changed(scorer, task, store_id, coder, subject),
-                ]
-            ),
+            ground.coder,
+            ground.score(scorer, rung, models),
             scorer.metric,
             scorer.blind,
             scorer.chance,
             chosen[name],
         )
         for name, scorer in scorers.items()
-        for rung in task.examples.scored.rungs
+        for rung in ground.task.examples.scored.rungs
         if scorer.takes(rung)
     ]
 

@@ -16,8 +16,8 @@ from scipy.sparse import csr_array
 
 from harness.examples import LatentExamples, draw, mark
 from harness.examples.table import COLUMNS
+from harness.runs.keys import score_seed
 from harness.runs.looking import look
-from harness.runs.units import score_seed
 from harness.store import CoderFrame, ManifestFrame, Observed, Rows, Store, StoreWriter, Vocabulary
 from harness.task import ExampleSettings
 from harness.values import Latent

@@ -14,10 +14,10 @@ from harness.analysis.load import load
 from harness.errors import PromptError, RunError
 from harness.runs.directory import JOURNAL
 from harness.runs.journal import Journal, Unit
+from harness.runs.keys import latent_order
 from harness.runs.progress import Silent
 from harness.runs.running import Outcome, conduct
 from harness.runs.stop import Stop
-from harness.runs.units import latent_order
 from harness.task import load_task
 from harness.testing import Answer, FakeProvider, Fault, Received, by_keywords
 from harness.values import Status

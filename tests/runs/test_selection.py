@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from harness.errors import TaskError
+from harness.runs.keys import latent_order
 from harness.runs.selection import choose
-from harness.runs.units import latent_order
 from harness.store import Store
 from harness.task import load_task
 

@@ -10,15 +10,8 @@ import pytest
 
 from harness.clients.models import Models
 from harness.errors import MissingKey, PromptError, TaskError, UnknownKind, UserError
-from harness.runs.units import (
-    Plan,
-    PopulationPlace,
-    explanation_key,
-    latent_order,
-    make_plan,
-    score_key,
-    shuffled_key,
-)
+from harness.runs.keys import explanation_key, latent_order, score_key, shuffled_key
+from harness.runs.units import Plan, PopulationPlace, make_plan
 from harness.task import CoderSettings, load_task
 from harness.values import Explanation
 

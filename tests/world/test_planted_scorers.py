@@ -22,7 +22,7 @@ from harness.clients.models import Models
 from harness.clients.wire import Wire
 from harness.metrics import Interval, mean_interval
 from harness.questions.kinds import Intruder
-from harness.runs.units import score_seed
+from harness.runs.keys import score_seed
 from harness.scorers.intruder import Intruders
 from harness.store import Store
 from harness.values import Passage, Place, ScoredSet
