@@ -51,7 +51,7 @@ async def _about(name: str, settings: Mapping[str, Any], *, ping: bool) -> list[
         RunStopped: a ping was not answered.
     """
     from harness.clients import connect
-    from harness.clients.providers._sdk import keyless
+    from harness.clients.providers._endpoint import keyless
     from harness.errors import MissingKey
 
     key = None

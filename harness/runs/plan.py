@@ -17,6 +17,7 @@ from harness.clients.batches import DISCOUNT
 from harness.clients.models import Models
 from harness.clients.prices import Price, price_of
 from harness.clients.protocol import Client
+from harness.clients.providers._endpoint import keyless
 from harness.errors import StoreError
 from harness.runs.arms import arm_label, written
 from harness.runs.batch_rows import BatchRows
@@ -94,8 +95,6 @@ async def aplan(
     Raises:
         UserError: the task or something that it names is wrong, or there is no store and none is to be collected.
     """
-    from harness.clients.providers._sdk import keyless
-
     with keyless(), _journal(directory / JOURNAL) as journal:
         await check(task)
         progress = progress or Silent()

@@ -12,6 +12,7 @@ from harness import registry
 from harness.clients.models import Models
 from harness.clients.observing import Observing
 from harness.clients.protocol import Client, Reply, Request
+from harness.clients.providers._endpoint import keyless
 from harness.errors import PromptError, StoreError, TaskError
 from harness.examples.draw import LatentExamples, draw
 from harness.explainers.base import Explainer
@@ -89,8 +90,6 @@ async def sent(
         UserError: the task, the coder's name or the latent is wrong, the latent has too few examples, or the question
             is asked of what a subject wrote.
     """
-    from harness.clients.providers._sdk import keyless
-
     if variant.question != "explain" and variant.question not in _SCORERS:
         raise PromptError(f"{variant.path}: {variant.question} asks about what the subject wrote: use harness try")
     noted: list[tuple[str, Request]] = []

@@ -12,7 +12,7 @@ import msgspec
 
 from harness.clients.logprobs import RawLogprobs, set_apart
 from harness.clients.protocol import Capabilities, FinishReason, Reply, Request
-from harness.clients.providers._sdk import joined, plain
+from harness.clients.providers._dialect import joined, plain
 from harness.errors import MissingLogprobs
 from harness.questions.messages import Message, Tool, ToolCall
 from harness.values import TokenLogprob, Usage

@@ -17,7 +17,7 @@ import msgspec
 
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._chat import finish_of, sampled_logprobs, sampling, usage_of
-from harness.clients.providers._sdk import plain
+from harness.clients.providers._dialect import plain
 from harness.errors import BadRequest, MissingLogprobs
 from harness.values import TokenLogprob
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._chat import usage_of
-from harness.clients.providers._sdk import plain
+from harness.clients.providers._dialect import plain
 from harness.clients.vectors import Vectors
 
 __all__ = ["EmbeddingsDialect"]

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from harness.clients.protocol import Capabilities, FinishReason, Reply, Request
-from harness.clients.providers._sdk import joined, plain
+from harness.clients.providers._dialect import joined, plain
 from harness.errors import BadRequest, MissingLogprobs
 from harness.questions.messages import Message, ToolCall
 from harness.values import Usage

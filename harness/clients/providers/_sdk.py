@@ -1,4 +1,4 @@
-"""What the providers that go through an official SDK share: settings, address and key, sending, redaction.
+"""The client of the providers that go through an official SDK: what is sent, what is read, and what is told of it.
 
 The SDKs bring authentication, headers and typed errors; their retries are off, and bodies are built and parsed here,
 because the SDKs' own parsing costs many times more (16.9 ms a reply with 220 tokens' logprobs, against 0.5 ms).
@@ -6,142 +6,29 @@ because the SDKs' own parsing costs many times more (16.9 ms a reply with 220 to
 
 from __future__ import annotations
 
-import ipaddress
-import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Protocol
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
 
 import httpx2
 import msgspec
-from pydantic import Field, field_validator, model_validator
 
 from harness.clients.batches import BatchAPI
-from harness.clients.prices import Price
 from harness.clients.protocol import Capabilities, Reply, Request
+from harness.clients.providers._dialect import Dialect, plain
+from harness.clients.providers._endpoint import Endpoint
 from harness.clients.providers._errors import Translator
+from harness.clients.providers._settings import SDKSettings
 from harness.clients.redact import Redactor, guard_logs, release_logs
 from harness.clients.wire import Wire
-from harness.errors import BadRequest, ClientError, ContextTooLong, MissingKey, MissingLogprobs, TaskError
-from harness.task import Frozen
-from harness.values import digest
+from harness.errors import BadRequest, ClientError, ContextTooLong, MissingLogprobs
 
-__all__ = ["Dialect", "Endpoint", "SDKClient", "SDKSettings", "endpoint", "joined", "keyless", "plain"]
+__all__ = ["Connection", "SDKClient"]
 
-# keys of the body that this package decides, or that would change the shape of the reply
-_RESERVED = ("echo", "input", "messages", "model", "n", "prompt", "stream", "system")
 # of English a token is some 4 or 5 bytes: a text has hardly ever fewer tokens than this tells
 _BYTES_A_TOKEN = 6
 # what tells the SDKs that a body is a form
 _FORM = {"headers": {"content-type": "multipart/form-data"}}
-# while clients are made that send nothing
-_KEYLESS: ContextVar[bool] = ContextVar("_KEYLESS", default=False)
-
-
-class SDKSettings(Frozen):
-    """The `[model."provider/name"]` table.
-
-    `base_url` is the server's address; `key_variable` the environment variable that holds the key; `requests` how many
-    may be under way at once; `timeout` in seconds, between two reads of a reply; `extra` is merged into the body of
-    every request and wins over what is there. `logprobs` and `temperature` say whether the model gives the one and
-    takes the other where that is not known of it, and `context` how many tokens it takes. `price` is in dollars per
-    million tokens; `requests_per_minute` and `tokens_per_minute` are limits to keep where the provider tells of none.
-    With `batch` a run's requests go through the provider's batch API, at half the price.
-    """
-
-    base_url: str | None = None
-    key_variable: str | None = None
-    requests: Annotated[int, Field(ge=1)] | None = None
-    timeout: Annotated[float, Field(gt=0)] = 600.0
-    extra: dict[str, Any] = Field(default_factory=dict)
-    logprobs: bool | None = None
-    temperature: bool | None = None
-    context: Annotated[int, Field(ge=1)] | None = None
-    price: Price | None = None
-    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
-    tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
-    batch: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_key(cls, data: Any) -> Any:
-        # a task file is copied into the run directory, where a key would stay for all to read
-        if isinstance(data, Mapping) and (found := {"api_key", "key", "token", "auth_token"} & set(data)):
-            raise ValueError(f"{min(found)}: a key is never written in a task; set its environment variable instead")
-        return data
-
-    @field_validator("extra")
-    @classmethod
-    def _sendable(cls, extra: dict[str, Any]) -> dict[str, Any]:
-        for key in _RESERVED:
-            if key in extra:
-                raise ValueError(f"{key} cannot be set here")
-        try:
-            json.dumps(extra, allow_nan=False)
-        except (TypeError, ValueError):
-            raise ValueError("holds a value that JSON cannot") from None
-        return extra
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where requests go and the key they carry; the key is in no representation of it."""
-
-    base_url: str
-    key: str
-
-    def __repr__(self) -> str:
-        return f"Endpoint({self.base_url!r})"
-
-    @property
-    def account(self) -> str:
-        """What requests of one address and key have in common, without telling the key."""
-        return digest([self.base_url, self.key])[:16]
-
-
-class Dialect(Protocol):
-    """How a protocol writes a request and reads a reply; pure.
-
-    `path` follows the base URL, `model` is the provider's name of the model.
-    """
-
-    @property
-    def path(self) -> str: ...
-
-    @property
-    def model(self) -> str: ...
-
-    @property
-    def capabilities(self) -> Capabilities: ...
-
-    def body(self, request: Request) -> dict[str, Any]:
-        """The JSON body; equal requests give equal bodies with their keys in the same order.
-
-        Raises:
-            MissingLogprobs: logprobs are asked for and the model gives none.
-        """
-        ...
-
-    def decode(self, content: bytes) -> Mapping[str, Any]:
-        """A body's JSON, no more of it than `reply` needs.
-
-        Raises:
-            ValueError: it is no JSON, or no JSON that can be a reply.
-        """
-        ...
-
-    def reply(self, data: Mapping[str, Any], request: Request) -> Reply:
-        """The reply in what `decode` gave.
-
-        Raises:
-            MissingLogprobs: it lacks the logprobs that were asked for.
-            KeyError, TypeError, ValueError, IndexError, AttributeError: it is no reply.
-        """
-        ...
 
 
 class Connection(Protocol):
@@ -366,71 +253,3 @@ class SDKClient:
         # the one that a provider's support asks for
         request_id = response.headers.get("x-request-id") or response.headers.get("request-id")
         return replace(reply, request_id=request_id) if request_id else reply
-
-
-@contextmanager
-def keyless() -> Iterator[None]:
-    """While in it, clients are made without keys: they tell what they would send, and could not send it."""
-    token = _KEYLESS.set(True)
-    try:
-        yield
-    finally:
-        _KEYLESS.reset(token)
-
-
-def endpoint(
-    settings: SDKSettings, name: str, base_url: str | None, key_variable: str, *, required: bool = True
-) -> Endpoint:
-    """The address and key of a model: `base_url` is where it is unless the settings say otherwise.
-
-    A server on this machine needs no key, and others do where one is `required` or the settings name its variable.
-
-    Raises:
-        MissingKey: the environment variable is not set, or holds what cannot be a key.
-        TaskError: there is no address, or a wrong one.
-    """
-    url = settings.base_url or base_url
-    if url is None:
-        raise TaskError(f'[model."{name}"]: base_url: is missing')
-    url = _checked(url, name)
-    variable = settings.key_variable or key_variable
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        needed = required or settings.key_variable is not None
-        if needed and not _local(url) and not _KEYLESS.get():
-            raise MissingKey(f'model "{name}" needs an API key: set the environment variable {variable}')
-        key = "none"
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise MissingKey(f"{variable} holds characters that no API key has (blanks, line breaks or non-ASCII ones)")
-    return Endpoint(url, key)
-
-
-def plain(text: str) -> str:
-    """The text with U+FFFD for lone surrogates (half a character of a token), which UTF-8 cannot carry."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
-def joined(parts: Sequence[Any]) -> str:
-    """The text of a message's parts."""
-    return "".join(part["text"] for part in parts if isinstance(part, Mapping) and part.get("type") == "text")
-
-
-def _checked(url: str, name: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise TaskError(f'[model."{name}"]: base_url: has to be like https://host/v1, not "{url}"')
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise TaskError(f'[model."{name}"]: base_url: has to be an address alone, without user, password or query')
-    return url.rstrip("/")
-
-
-def _local(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

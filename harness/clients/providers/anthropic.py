@@ -10,8 +10,10 @@ from pydantic import BaseModel
 
 from harness.clients.protocol import Capabilities
 from harness.clients.providers._batches import AnthropicBatches
+from harness.clients.providers._endpoint import endpoint
 from harness.clients.providers._messages import MessagesDialect
-from harness.clients.providers._sdk import SDKClient, SDKSettings, endpoint
+from harness.clients.providers._sdk import SDKClient
+from harness.clients.providers._settings import SDKSettings
 
 __all__ = ["AnthropicProvider", "AnthropicSettings"]
 

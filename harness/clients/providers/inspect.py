@@ -14,8 +14,9 @@ import httpx2
 from pydantic import BaseModel
 
 from harness.clients.protocol import Capabilities, FinishReason, Reply, Request
+from harness.clients.providers._dialect import plain
 from harness.clients.providers._errors import Translator
-from harness.clients.providers._sdk import SDKSettings, plain
+from harness.clients.providers._settings import SDKSettings
 from harness.clients.redact import Redactor, guard_logs, release_logs
 from harness.clients.wire import Wire
 from harness.errors import (

@@ -13,8 +13,11 @@ from harness.clients.protocol import Capabilities
 from harness.clients.providers._batches import OpenAIBatches
 from harness.clients.providers._chat import ChatDialect
 from harness.clients.providers._completions import CompletionsDialect
+from harness.clients.providers._dialect import Dialect
 from harness.clients.providers._embeddings import EmbeddingsDialect
-from harness.clients.providers._sdk import Dialect, Endpoint, SDKClient, SDKSettings, endpoint
+from harness.clients.providers._endpoint import Endpoint, endpoint
+from harness.clients.providers._sdk import SDKClient
+from harness.clients.providers._settings import SDKSettings
 
 __all__ = ["OpenAIProvider", "OpenAISettings", "compatible_client", "openai_client"]
 

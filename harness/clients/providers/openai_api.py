@@ -9,7 +9,8 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from harness.clients.protocol import Capabilities
-from harness.clients.providers._sdk import SDKClient, endpoint
+from harness.clients.providers._endpoint import endpoint
+from harness.clients.providers._sdk import SDKClient
 from harness.clients.providers.openai import OpenAISettings, compatible_client
 from harness.errors import TaskError
 

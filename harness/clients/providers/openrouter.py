@@ -11,7 +11,9 @@ from pydantic import BaseModel
 
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._chat import ChatDialect
-from harness.clients.providers._sdk import SDKClient, SDKSettings, endpoint
+from harness.clients.providers._endpoint import endpoint
+from harness.clients.providers._sdk import SDKClient
+from harness.clients.providers._settings import SDKSettings
 from harness.clients.providers.openai import openai_client
 from harness.errors import TaskError
 

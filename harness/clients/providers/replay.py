@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from harness import clients
 from harness.clients.protocol import Capabilities, Client, Reply, Request
-from harness.clients.providers._sdk import keyless
+from harness.clients.providers._endpoint import keyless
 from harness.clients.serialise import reply_from_data, unpack_reply
 from harness.clients.wire import Wire
 from harness.errors import PermanentError, TaskError, UserError

@@ -12,7 +12,9 @@ from pydantic import BaseModel
 from harness.clients.protocol import Reply, Request
 from harness.clients.providers._chat import ChatDialect, usage_of
 from harness.clients.providers._completions import CompletionsDialect, prompt_of, spelled
-from harness.clients.providers._sdk import SDKClient, endpoint, plain
+from harness.clients.providers._dialect import plain
+from harness.clients.providers._endpoint import endpoint
+from harness.clients.providers._sdk import SDKClient
 from harness.clients.providers.openai import OpenAISettings, openai_client
 from harness.clients.providers.openai_api import unknown_capabilities
 from harness.errors import BadRequest, MissingLogprobs
