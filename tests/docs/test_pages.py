@@ -33,6 +33,11 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert sorted(named(nav)) == [page.relative_to(DOCS).as_posix() for page in PAGES]
 
 
+def test_the_first_page_leads_to_every_other() -> None:
+    linked = set(re.findall(r"\]\(([\w-]+\.md)", (DOCS / "index.md").read_text(encoding="utf-8")))
+    assert linked == {page.name for page in PAGES if page.parent == DOCS} - {"index.md"}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_shipped_tasks_and_formats_that_a_page_names_are_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
