@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.analysis.load import ScoreRow
-from harness.metrics import MIN_LATENTS, Interval, calibration
+from harness.metrics import MIN_LATENTS, Interval, calibration, ends
 from harness.runs.arms import arm_label
 
 __all__ = ["calibrations"]
@@ -72,7 +71,7 @@ def _lines(key: tuple[Any, ...], latents: list[tuple[_Floats, _Floats]]) -> list
     lines = []
     for one in whole.bins:
         inside = [(bin_.n, bin_.activating) for own in owns if own for bin_ in own.bins if bin_.low == one.low]
-        interval = _interval(*np.array(inside, dtype=np.float64).T)
+        low, high = ends(_interval(*np.array(inside, dtype=np.float64).T))
         lines.append(
             {
                 "explainer": explainer,
@@ -86,8 +85,8 @@ def _lines(key: tuple[Any, ...], latents: list[tuple[_Floats, _Floats]]) -> list
                 "latents": len(inside),
                 "probability": one.probability,
                 "activating": one.activating,
-                "activating_low": math.nan if interval is None else interval.low,
-                "activating_high": math.nan if interval is None else interval.high,
+                "activating_low": low,
+                "activating_high": high,
                 "brier": whole.brier,
                 "calibration_error": whole.error,
             }

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.metrics import CorrelationKind, correlation
+from harness.metrics import CorrelationKind, correlation, ends
 from harness.runs.arms import NO_EXPLANATION
 
 __all__ = ["FEW", "SHARED", "correlation_matrix", "correlations", "shared_figures"]
@@ -137,7 +137,5 @@ def _row(a: str, b: str, figures: Mapping[str, str], first: _Figures, second: _F
     for kind in kinds:
         told = correlation(x, y, of, kind=kind)
         row[kind] = math.nan if told.value is None else told.value
-        row[f"{kind}_low"], row[f"{kind}_high"] = (
-            (math.nan, math.nan) if told.interval is None else (told.interval.low, told.interval.high)
-        )
+        row[f"{kind}_low"], row[f"{kind}_high"] = ends(told.interval)
     return row

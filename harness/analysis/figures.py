@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from harness.analysis.rates import base_rates
 from harness.metrics import Estimate, at_base_rate, trivial
 from harness.scorers.verdicts import Verdicts
 from harness.values import seed_of
@@ -35,11 +36,7 @@ def figures(run: Run, rung: str | None = None) -> pd.DataFrame:
       `_low` and `_high` (`harness.metrics.at_base_rate`). A figure that is missing where its interval is there is not
       resolved: too few silent windows were asked about for a latent so rare.
     """
-    rates = {
-        (row["coder"], row["latent"]): row["base_rate"]
-        for row in run.explanation_records()
-        if row["base_rate"] is not None
-    }
+    rates = base_rates(run)
     rows = []
     for score in run.score_rows():
         if rung is not None and score.scoring.rung != rung:

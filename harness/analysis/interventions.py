@@ -14,7 +14,7 @@ from harness.analysis.arms import layer_of
 from harness.analysis.tables import Arm, Score
 from harness.errors import UserError
 from harness.metrics import correlation, mean_interval, regression, unpaired_interval
-from harness.metrics.intervals import Interval
+from harness.metrics.intervals import Interval, ends
 from harness.subject.calibrate_search import Status
 from harness.subject.intervened import Intervened
 from harness.task import POPULATIONS
@@ -310,5 +310,5 @@ def _population(control: str | None) -> str | None:
 
 
 def _with_ends(name: str, value: float, interval: Interval | None) -> dict[str, float]:
-    low, high = (math.nan, math.nan) if interval is None else (interval.low, interval.high)
+    low, high = ends(interval)
     return {name: value, f"{name}_low": low, f"{name}_high": high}

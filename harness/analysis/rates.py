@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.metrics import correlation, mean_interval
+from harness.metrics import correlation, ends, mean_interval
 from harness.runs.arms import arm_label
 
 if TYPE_CHECKING:
     from harness.analysis.load import Run
 
-__all__ = ["BANDS", "figures_by_rate", "firing"]
+__all__ = ["base_rates", "figures_by_rate", "firing"]
 
 BANDS = 5
 Whose = tuple[str | None, str | None, str, str]
@@ -45,16 +45,21 @@ def firing(run: Run, scorer: str | None = None, metric: str | None = None, *, ba
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
+def base_rates(run: Run) -> dict[tuple[str, int], float]:
+    """The share of windows that each latent fires in, of those that an explanation was drawn for."""
+    return {
+        (row["coder"], row["latent"]): row["base_rate"]
+        for row in run.explanation_records()
+        if row["base_rate"] is not None
+    }
+
+
 def figures_by_rate(run: Run, scorer: str | None = None, metric: str | None = None) -> dict[Whose, list[Rated]]:
     """What `firing` cuts into bands: by explainer, control, scorer and metric each latent's rate and figure.
 
     A latent is `(coder, index, rate, figure)`, the rate a share of windows in (0, 1].
     """
-    rates = {
-        (row["coder"], row["latent"]): row["base_rate"]
-        for row in run.explanation_records()
-        if row["base_rate"] is not None
-    }
+    rates = base_rates(run)
     found: defaultdict[Whose, list[Rated]] = defaultdict(list)
     figures = {name: metric or run.metric_of(name) for name in (run.scorers if scorer is None else (scorer,))}
     for row in run.score_records():
@@ -71,17 +76,14 @@ def figures_by_rate(run: Run, scorer: str | None = None, metric: str | None = No
 
 def _bands(rate: NDArray[np.float64], value: NDArray[np.float64], bands: int, seed: int) -> list[dict[str, Any]]:
     told = correlation(rate, value)
-    spearman = {
-        "spearman": math.nan if told.value is None else told.value,
-        "spearman_low": math.nan if told.interval is None else told.interval.low,
-        "spearman_high": math.nan if told.interval is None else told.interval.high,
-    }
+    value_of_all = math.nan if told.value is None else told.value
+    spearman = dict(zip(COLUMNS[-3:], (value_of_all, *ends(told.interval)), strict=True))
     edges = np.unique(np.quantile(rate, np.arange(1, bands) / bands))
     band = np.unique(np.searchsorted(edges, rate, side="right"), return_inverse=True)[1]
     lines = []
     for number in range(int(band.max()) + 1):
         inside = band == number
-        interval = mean_interval(value[inside], seed=seed)
+        low, high = ends(mean_interval(value[inside], seed=seed))
         lines.append(
             {
                 "band": number + 1,
@@ -89,8 +91,8 @@ def _bands(rate: NDArray[np.float64], value: NDArray[np.float64], bands: int, se
                 "rate_high": float(rate[inside].max()),
                 "latents": int(inside.sum()),
                 "mean": float(value[inside].mean()),
-                "low": math.nan if interval is None else interval.low,
-                "high": math.nan if interval is None else interval.high,
+                "low": low,
+                "high": high,
                 **spearman,
             }
         )

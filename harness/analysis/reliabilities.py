@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.analysis.load import ScoreRow
-from harness.metrics import METRICS, SPLITS, Votes, figure, halves, split_half
+from harness.metrics import METRICS, SPLITS, Votes, ends, figure, halves, split_half
 from harness.runs.arms import NO_EXPLANATION
 from harness.scorers.verdicts import Verdicts
 from harness.values import seed_of
@@ -100,6 +100,5 @@ def _row(scorer: str, metric: str, found: list[tuple[Floats, Floats]], latents: 
         row |= {"n": told.n, "latents": told.latents}
         if told.value is not None:
             row["reliability"] = told.value
-        if told.interval is not None:
-            row |= {"low": told.interval.low, "high": told.interval.high}
+        row["low"], row["high"] = ends(told.interval)
     return row

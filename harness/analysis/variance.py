@@ -18,7 +18,7 @@ from harness.analysis.rows import where
 from harness.analysis.tables import score_table
 from harness.errors import RunError, UserError
 from harness.metrics.components import Crossed, Effect, combined
-from harness.metrics.intervals import Interval
+from harness.metrics.intervals import Interval, ends
 from harness.metrics.stability import rank_stability
 from harness.runs.variance import Design, read_design
 from harness.values import seed_of
@@ -254,12 +254,8 @@ def _split(found: Crossed, latents: int) -> Iterator[dict[str, Any]]:
 
 
 def _estimate(value: float, interval: Interval | None) -> dict[str, float]:
-    return {
-        "variance": value,
-        "low": math.nan if interval is None else interval.low,
-        "high": math.nan if interval is None else interval.high,
-        "sd": math.sqrt(max(0.0, value)),
-    }
+    low, high = ends(interval)
+    return {"variance": value, "low": low, "high": high, "sd": math.sqrt(max(0.0, value))}
 
 
 def _effects(found: Crossed) -> Iterator[dict[str, Any]]:
@@ -280,12 +276,13 @@ def _stability(scores: Floats, arm: str, top: int, seed: int) -> Iterator[dict[s
     for stage in (axis for axis in range(len(SOURCES)) if shape[axis] > 1):
         pairs = _pairs(shape, stage, seed_of(seed, "pairs", stage))
         told = rank_stability([(scores[:, *a], scores[:, *b]) for a, b in pairs], top)
+        low, high = ends(told.interval)
         yield {
             "arm": arm,
             "again": f"{SOURCES[stage]} and on" if stage < len(SOURCES) - 1 else SOURCES[stage],
             "tau": math.nan if told.tau is None else told.tau,
-            "low": math.nan if told.interval is None else told.interval.low,
-            "high": math.nan if told.interval is None else told.interval.high,
+            "low": low,
+            "high": high,
             "top": told.top,
             "overlap": told.overlap,
             "overlap_by_chance": told.top / told.latents,

@@ -11,7 +11,7 @@ from harness.errors import FormatError, UserError
 from harness.interop import delphi_results, neuronpedia_read, written_lists
 from harness.interop.documents import decoded, documents, keys_of
 from harness.interop.findings import Found, Score, Told
-from harness.interop.formats import part_of
+from harness.interop.formats import Part, part_of
 from harness.interop.writing import free_file, write_lines
 
 __all__ = ["Imported", "import_explanations", "read_explanations"]
@@ -97,18 +97,7 @@ def _documents(source: Path) -> Iterator[Found]:
     # what is uploaded is in a bulk export, too
     uploads: list[tuple[object, Found]] = []
     for path in files:
-        part = None
-        for where, data in documents(path):
-            if part is None:
-                part = part_of(data, path)
-                if part is None:
-                    if keys_of(data) is None:
-                        # of the right kind or not, it has to be JSON
-                        decoded(data, object, where)
-                    break
-            if part.read is None and part.what not in _SCORES:
-                # a file of something else, which may be long
-                break
+        for part, where, data in _parts(path):
             if part.what.startswith("lines of Neuronpedia's exported explanations"):
                 ids.append(neuronpedia_read.explanation(data, where))
             elif part.what == _SCORES[0]:
@@ -127,6 +116,20 @@ def _documents(source: Path) -> Iterator[Found]:
     for key, found in ids or uploads:
         of = tuple(scores.get(key, ()))
         yield replace(found, told=tuple(replace(told, scores=told.scores + of) for told in found.told))
+
+
+def _parts(path: Path) -> Iterator[tuple[Part, str, bytes]]:
+    """The documents of a file that may tell of explanations or their scores, as what the first of them is."""
+    part = None
+    for where, data in documents(path):
+        part = part or part_of(data, path)
+        if part is None and keys_of(data) is None:
+            # of the right kind or not, it has to be JSON
+            decoded(data, object, where)
+        if part is None or (part.read is None and part.what not in _SCORES):
+            # a file of something else, which may be long
+            return
+        yield part, where, data
 
 
 def _merged(found: Iterable[Found]) -> list[Found]:

@@ -16,7 +16,7 @@ from harness.metrics.classification import (
     figure,
 )
 from harness.metrics.correlation import Correlation, CorrelationKind, correlation
-from harness.metrics.intervals import MIN_LATENTS, Interval, mean_interval, median_interval
+from harness.metrics.intervals import MIN_LATENTS, Interval, ends, mean_interval, median_interval
 from harness.metrics.paired import (
     Comparison,
     Outcome,
@@ -62,6 +62,7 @@ __all__ = [
     "correlation",
     "detectable_difference",
     "difference_interval",
+    "ends",
     "figure",
     "halves",
     "holm",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["MIN_LATENTS", "Interval", "bca", "bootstrap_means", "mean_interval", "median_interval"]
+__all__ = ["MIN_LATENTS", "Interval", "bca", "bootstrap_means", "ends", "mean_interval", "median_interval"]
 
 # Below this a bootstrap interval of skewed scores covers clearly less than it says.
 MIN_LATENTS = 20
@@ -35,6 +36,11 @@ class Interval:
     def inside(self, margin: float) -> bool:
         """Whether all of it lies strictly between -margin and margin."""
         return -margin < self.low and self.high < margin
+
+
+def ends(interval: Interval | None) -> tuple[float, float]:
+    """The ends of an interval, NaN where there is none."""
+    return (math.nan, math.nan) if interval is None else (interval.low, interval.high)
 
 
 def mean_interval(values: ArrayLike, *, level: float = 0.95, resamples: int = 4999, seed: int = 0) -> Interval | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -94,13 +95,9 @@ class StoreWriter:
         described = _describe(manifest, coders)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            lock = take(folder)
-            try:
-                _begin(folder, described, vocabulary, coders)
-                return cls(folder, described, lock, (segment_nonzeros, segment_tokens), start)
-            except BaseException:
-                lock.release()
-                raise
+        with _taken(folder) as lock:
+            _begin(folder, described, vocabulary, coders)
+            return cls(folder, described, lock, (segment_nonzeros, segment_tokens), start)
 
     @classmethod
     def resume(
@@ -122,23 +119,16 @@ class StoreWriter:
         folder = Path(path)
         wanted = _describe(manifest, coders)
         read_manifest(folder)
-        with writing(folder):
-            lock = take(folder)
-            try:
-                found = read_manifest(folder)
-                if found.finished:
-                    raise StoreError(f"{folder} is finished: open it, or choose another folder")
-                if found.config != wanted.config:
-                    changed = ", ".join(_differences(found, wanted))
-                    raise StoreError(
-                        f"{folder} was begun with another configuration ({changed}): delete it or choose another folder"
-                    )
-                # rows may be wanted now that were not before, or no longer: they are written at the end
-                now = found.model_copy(update={"coders": wanted.coders})
-                return cls(folder, now, lock, (segment_nonzeros, segment_tokens), start)
-            except BaseException:
-                lock.release()
-                raise
+        with _taken(folder) as lock:
+            found = _unfinished(folder)
+            if found.config != wanted.config:
+                changed = ", ".join(_differences(found, wanted))
+                raise StoreError(
+                    f"{folder} was begun with another configuration ({changed}): delete it or choose another folder"
+                )
+            # rows may be wanted now that were not before, or no longer: they are written at the end
+            now = found.model_copy(update={"coders": wanted.coders})
+            return cls(folder, now, lock, (segment_nonzeros, segment_tokens), start)
 
     @classmethod
     def begin(
@@ -171,16 +161,8 @@ class StoreWriter:
         """
         folder = Path(path)
         read_manifest(folder)
-        with writing(folder):
-            lock = take(folder)
-            try:
-                found = read_manifest(folder)
-                if found.finished:
-                    raise StoreError(f"{folder} is finished: open it, or choose another folder")
-                return cls(folder, found, lock, (SEGMENT_NONZEROS, SEGMENT_TOKENS))
-            except BaseException:
-                lock.release()
-                raise
+        with _taken(folder) as lock:
+            return cls(folder, _unfinished(folder), lock, (SEGMENT_NONZEROS, SEGMENT_TOKENS))
 
     def append(self, tokens: NDArray[Any], documents: NDArray[Any], rows: Mapping[str, Rows]) -> None:
         """Add contexts after `next_context`.
@@ -346,6 +328,25 @@ class StoreWriter:
 
     def _record(self, crc: Mapping[str, int]) -> dict[str, FileRecord]:
         return {name: FileRecord(bytes=(self._path / name).stat().st_size, crc32=value) for name, value in crc.items()}
+
+
+@contextmanager
+def _taken(folder: Path) -> Iterator[FolderLock]:
+    """The folder's lock, which whoever made a writer of it keeps; let go where none came about."""
+    with writing(folder):
+        lock = take(folder)
+        try:
+            yield lock
+        except BaseException:
+            lock.release()
+            raise
+
+
+def _unfinished(folder: Path) -> Manifest:
+    found = read_manifest(folder)
+    if found.finished:
+        raise StoreError(f"{folder} is finished: open it, or choose another folder")
+    return found
 
 
 def _describe(frame: ManifestFrame, coders: Sequence[CoderFrame]) -> Manifest:
