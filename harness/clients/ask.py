@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.clients.protocol import Client, Reply, Request
 from harness.clients.replies import request_key
 from harness.clients.sampling import again
@@ -13,7 +16,7 @@ from harness.questions.messages import Message
 from harness.questions.prompts import Variant
 from harness.values import Explanation, Failure, Usage
 
-__all__ = ["TOP_LOGPROBS", "Asked", "ask", "ask_once", "first_request"]
+__all__ = ["TOP_LOGPROBS", "Asked", "Embedded", "ask", "ask_once", "embedded", "first_request"]
 
 TOP_LOGPROBS = 5  # enough to hold 0 and 1 in their spellings; some servers give no more
 
@@ -25,6 +28,15 @@ class Asked:
     answer: Answer | Failure
     replies: tuple[str, ...]
     usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Vectors `[texts, width]` or why there are none, the keys of the replies they rest on, and what these cost."""
+
+    vectors: NDArray[np.float64] | Failure
+    replies: tuple[str, ...] = ()
+    usage: Usage = Usage()
 
 
 async def ask(
@@ -106,6 +118,21 @@ async def ask_once(client: Client, request: Request) -> tuple[Reply | Failure, t
     # those that are not kept can be had again
     kept = client.capabilities.kept and not client.capabilities.model_free
     return reply, (request_key(client, request),) if kept else ()
+
+
+async def embedded(client: Client, texts: tuple[str, ...]) -> Embedded:
+    """The vectors of texts by one request.
+
+    Raises:
+        RunEnding: nothing more can be asked.
+        Drained: the run is stopping.
+    """
+    reply, keys = await ask_once(client, Request((), 0, texts=texts))
+    if isinstance(reply, Failure):
+        return Embedded(reply, keys)
+    if reply.vectors is None or len(reply.vectors) != len(texts):
+        return Embedded(Failure("unparsable", "the reply has not one vector for each text"), keys, reply.usage)
+    return Embedded(reply.vectors.array.astype(np.float64), keys, reply.usage)
 
 
 async def _once(client: Client, variant: Variant, question: Question, request: Request) -> tuple[Asked, Reply | None]:

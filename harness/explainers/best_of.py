@@ -13,8 +13,8 @@ from harness.clients.models import Models
 from harness.clients.sampling import MOST_SAMPLES, sampled_within
 from harness.examples.draw import LatentExamples
 from harness.explainers.base import Explained, Explainer, Refers
-from harness.explainers.parts import Composed, Judged, Part, Selecting, made_explainer, spent
-from harness.scorers.asking import together
+from harness.explainers.parts import Composed, Judged, Part, Selecting, made_explainer
+from harness.scorers.asking import paid, together
 from harness.values import Explanation
 
 __all__ = ["BestOf", "BestOfSettings", "chosen", "digested", "noted"]
@@ -68,7 +68,6 @@ class BestOf(Composed):
         values = [_value(judged.get(digested(one.explanation))) for one in found]
         best = chosen(found, values)
         scores = [one.scored for one in judged.values() if one is not None]
-        keys = dict.fromkeys(key for one in (*found, *scores) for key in one.replies)
         notes = {
             "candidates": [
                 noted(label, one, value)
@@ -77,8 +76,7 @@ class BestOf(Composed):
             "chosen": best,
             "metric": self._selecting.scorer.metric,
         }
-        usage = spent([one.usage for one in (*found, *scores)])
-        return Explained(found[best].explanation, tuple(keys), usage, notes)
+        return Explained(found[best].explanation, *paid((*found, *scores)), notes)
 
 
 def chosen(found: Sequence[Explained], values: Sequence[float | None]) -> int:

@@ -8,21 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.clients.ask import ask_once
+from harness.clients.ask import Embedded, embedded
 from harness.clients.models import Models
-from harness.clients.protocol import Request
 from harness.clients.sampling import sampled_within
 from harness.clients.wants import Want
 from harness.examples.draw import LatentExamples
 from harness.explainers.base import Explained, Refers
 from harness.explainers.modes import around, bags, modes
-from harness.explainers.parts import Composed, Part, made_explainer, spent
-from harness.scorers.asking import together
-from harness.values import Example, Explanation, Failure, Usage, seed_of
+from harness.explainers.parts import Composed, Part, made_explainer
+from harness.scorers.asking import paid, together
+from harness.values import Example, Explanation, Failure, seed_of
 
 __all__ = ["Clusters", "ClustersSettings", "union"]
 
@@ -68,10 +65,10 @@ class Clusters(Composed):
 
     async def explain(self, examples: LatentExamples, seed: int) -> Explained:
         """Explain every mode of one latent; it fails where all of them do."""
-        vectors, replies, usage = await self._vectors(examples.shown)
-        if isinstance(vectors, Failure):
-            return Explained(vectors, replies, usage)
-        labels, height = modes(vectors, self._settings.most, self._settings.least)
+        known = await self._vectors(examples.shown)
+        if isinstance(known.vectors, Failure):
+            return Explained(known.vectors, known.replies, known.usage)
+        labels, height = modes(known.vectors, self._settings.most, self._settings.least)
         parts = [
             tuple(one for one, label in zip(examples.shown, labels.tolist(), strict=True) if label == mode)
             for mode in range(int(labels.max(initial=0)) + 1)
@@ -84,25 +81,18 @@ class Clusters(Composed):
             "modes": [{"windows": len(part), **_noted(one)} for part, one in zip(parts, found, strict=True)],
             "silhouette": height,
         }
-        keys = dict.fromkeys((*replies, *(key for one in found for key in one.replies)))
-        return Explained(answer, tuple(keys), spent([usage, *(one.usage for one in found)]), notes)
+        return Explained(answer, *paid([known, *found]), notes)
 
     async def _mode(self, examples: LatentExamples, part: tuple[Example, ...], mode: int, seed: int) -> Explained:
         own = seed if mode == 0 else seed_of(seed, "mode", mode)
         with sampled_within(self._settings.explainer.sample):
             return await self._explainer.explain(replace(examples, shown=part), own)
 
-    async def _vectors(self, shown: Sequence[Example]) -> tuple[NDArray[np.float64] | Failure, tuple[str, ...], Usage]:
-        """A vector for each window, with what it rests on and costs."""
+    async def _vectors(self, shown: Sequence[Example]) -> Embedded:
+        """A vector for each window."""
         if self._embedder is None:
-            return bags(shown), (), Usage()
-        texts = tuple(around(example) for example in shown)
-        reply, keys = await ask_once(self._embedder, Request((), 0, texts=texts))
-        if isinstance(reply, Failure):
-            return reply, keys, Usage()
-        if reply.vectors is None or len(reply.vectors) != len(texts):
-            return Failure("unparsable", "the reply has not one vector for each text"), keys, reply.usage
-        return reply.vectors.array.astype(np.float64), keys, reply.usage
+            return Embedded(bags(shown))
+        return await embedded(self._embedder, tuple(around(example) for example in shown))
 
 
 def union(found: Sequence[Explanation]) -> Explanation:

@@ -17,9 +17,9 @@ from harness.explainers.base import Explained, Explainer
 from harness.questions.kinds import Rises
 from harness.questions.prompts import load_variant
 from harness.scorers.amplified import Mode, Speaking, Told, speaking
-from harness.scorers.asking import together
+from harness.scorers.asking import paid, together
 from harness.subject.intervened import Intervened, Intervener, at_kl
-from harness.values import Explanation, Failure, Pair, Usage, seed_of
+from harness.values import Explanation, Failure, Pair, seed_of
 
 __all__ = ["InterventionExplainer"]
 
@@ -104,15 +104,14 @@ class InterventionExplainer(Explainer):
         words = [each.answer for each in asked if isinstance(each.answer, Explanation)]
         distinct = list({answer.text: answer for answer in words}.values())
         told = await self._tell(distinct, one.select, seed)
-        replies = dict.fromkeys(key for each in (*asked, *told) for key in each.replies)
-        usage = sum((each.usage for each in (*asked, *told)), Usage())
+        replies, usage = paid((*asked, *told))
         if not distinct:
             failure = next(each.answer for each in asked if isinstance(each.answer, Failure))
-            return Explained(failure, tuple(replies), usage, _strength(one))
+            return Explained(failure, replies, usage, _strength(one))
         values = [_mean(each) for each in told] or [None] * len(distinct)
         best = max(range(len(distinct)), key=lambda at: -np.inf if (value := values[at]) is None else value)
         tried = [[answer.text, value] for answer, value in zip(distinct, values, strict=True)]
-        return Explained(distinct[best], tuple(replies), usage, {**_strength(one), "candidates": tried})
+        return Explained(distinct[best], replies, usage, {**_strength(one), "candidates": tried})
 
     async def _ask(self, question: Rises, seed: int) -> list[Asked]:
         return await together(

@@ -19,9 +19,9 @@ from harness.explainers.base import Explainer
 from harness.scorers.base import Scored, Scorer
 from harness.subject.intervened import Intervener
 from harness.validation import validated
-from harness.values import Example, Explanation, ScoredSet, Usage, seed_of
+from harness.values import Example, Explanation, ScoredSet, seed_of
 
-__all__ = ["Composed", "Judged", "Part", "Selecting", "made_explainer", "spent"]
+__all__ = ["Composed", "Judged", "Part", "Selecting", "made_explainer"]
 
 
 class Part(BaseModel):
@@ -118,11 +118,6 @@ def made_explainer(part: Part, models: Models, base: Path, where: str) -> Explai
         UserError: a kind, setting, model or prompt is wrong.
     """
     return _made("explainers", part, models, base, where)
-
-
-def spent(usages: Sequence[Usage]) -> Usage:
-    """The sum of what pieces of work cost."""
-    return sum(usages, Usage())
 
 
 def _made(group: str, part: Part, models: Models, base: Path, where: str) -> Any:

@@ -15,9 +15,10 @@ from harness.examples.draw import LatentExamples
 from harness.explainers.base import Explained, Refers
 from harness.explainers.best_of import chosen, noted
 from harness.explainers.contexts import variant_showing
-from harness.explainers.parts import Composed, Judged, Part, Selecting, made_explainer, spent
+from harness.explainers.parts import Composed, Judged, Part, Selecting, made_explainer
 from harness.questions.kinds import Explain, Tried
 from harness.questions.strength import Rounding
+from harness.scorers.asking import paid
 from harness.values import Example, Explanation, Failure, seed_of
 
 __all__ = ["Refine", "RefineSettings"]
@@ -85,14 +86,12 @@ class Refine(Composed):
         values = [None if one is None else one.value for one in judged]
         best = chosen(found, values)
         scores = [one.scored for one in judged if one is not None]
-        keys = dict.fromkeys(key for one in (*found, *scores) for key in one.replies)
         notes = {
             "candidates": [noted(f"round {at}", one, values[at]) | _wrong(judged[at]) for at, one in enumerate(found)],
             "chosen": best,
             "metric": self._selecting.scorer.metric,
         }
-        usage = spent([one.usage for one in (*found, *scores)])
-        return Explained(found[best].explanation, tuple(keys), usage, notes)
+        return Explained(found[best].explanation, *paid((*found, *scores)), notes)
 
     async def _again(self, last: Explanation, wrong: Judged, examples: LatentExamples, seed: int) -> Explained:
         tried = Tried(last, self._some(wrong.missed, seed), self._some(wrong.taken, seed))

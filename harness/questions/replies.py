@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from harness.questions.choices import NumberChoice
-from harness.questions.kinds import Answer, Detect, Fuzz, Judgement, Question
+from harness.questions.kinds import Answer, Choice, Detect, Fuzz, Judgement, Question, Simulation, Texts
 from harness.questions.labels import find_labels, longest_list, without_thinking
 from harness.questions.probabilities import probabilities
 from harness.questions.quoting import QuotedWords
@@ -30,7 +30,7 @@ from harness.questions.simulating import StrengthLines, StrengthList
 from harness.questions.writing import TextList
 from harness.values import Explanation, Failure, TokenLogprob
 
-__all__ = ["FORMATS", "ExplanationLine", "LabelList", "LabelObject", "OneLabel", "ReplyFormat"]
+__all__ = ["FORMATS", "ExplanationLine", "LabelList", "LabelObject", "OneLabel", "ReplyFormat", "as_text"]
 
 _MARKER = r"(?:explanation|interpretation)"
 _LINE = r"^[ \t>#-]*(?P<open>[*_]{{0,3}}){marker}(?P<mid>[*_]{{0,3}})[ \t]*:(?P<late>[*_]{{0,3}})(?P<rest>[^\n]*)$"
@@ -173,6 +173,22 @@ FORMATS: Mapping[str, ReplyFormat] = {
     "sentences": SentenceLines(),
     "quoted": QuotedWords(),
 }
+_PLAINEST = {
+    Explanation: "explanation",
+    Judgement: "labels",
+    Simulation: "strengths",
+    Choice: "number",
+    Texts: "texts",
+}
+
+
+def as_text(answer: Answer, question: Question) -> str:
+    """The answer in the plainest of the formats that its kind has, for clients that answer typed questions.
+
+    Raises:
+        ValueError: the answer does not belong to the question.
+    """
+    return FORMATS[_PLAINEST[type(answer)]].format(answer, question)
 
 
 def _count(question: Question) -> int:

@@ -37,7 +37,7 @@ from harness.questions.kinds import (
     Steered,
     Texts,
 )
-from harness.questions.replies import FORMATS
+from harness.questions.replies import as_text
 from harness.runs.conductor import Conductor
 from harness.runs.intervening import Found, foreseen
 from harness.runs.journal import Journal, Unit
@@ -278,10 +278,7 @@ def _length(reply: Reply) -> int:
 
 
 def _said(answer: Answer, question: Question) -> Reply:
-    return Reply(FORMATS[_FORMAT[type(answer)]].format(answer, question), "stop", Usage())
-
-
-_FORMAT = {Explanation: "explanation", Judgement: "labels", Simulation: "strengths", Choice: "number", Texts: "texts"}
+    return Reply(as_text(answer, question), "stop", Usage())
 
 
 class _DryUnits:

@@ -16,7 +16,7 @@ from harness.clients.wants import Want
 from harness.questions.kinds import Amplified, Choice, Steered
 from harness.questions.messages import Message
 from harness.questions.prompts import load_variant
-from harness.scorers.asking import together
+from harness.scorers.asking import paid, together
 from harness.scorers.likelihood import difference, followed, likelihood, wanted
 from harness.values import Explanation, Failure, Pair, Passage, Usage, seed_of
 
@@ -91,8 +91,7 @@ class ByLogprobs:
             [partial(likelihood, self._client, prefix, text) for prefix, text in zip(prefixes, words, strict=True)]
         )
         values = tuple(difference(found[at], found[at + 1]) for at in range(0, len(found), 2))
-        keys = dict.fromkeys(key for each in found for key in each.replies)
-        return Told(values, replies=tuple(keys), usage=sum((each.usage for each in found), Usage()))
+        return Told(values, (), (), *paid(found))
 
     def _prefix(self, question: Amplified) -> tuple[Message, ...]:
         return followed(self._variant.render(question).messages, _LEAD)
@@ -134,9 +133,7 @@ class ByJudge:
                     chosen.append(0)
                 case _:
                     raise TypeError("a judge of two passages was answered with something else")
-        keys = dict.fromkeys(key for answer in answers for key in answer.replies)
-        usage = sum((answer.usage for answer in answers), Usage())
-        return Told(tuple(values), second, tuple(chosen), tuple(keys), usage)
+        return Told(tuple(values), second, tuple(chosen), *paid(answers))
 
 
 def speaking(mode: Mode, who: str, model: str, prompt: str, models: Models, base: Path) -> Speaking:

@@ -1,17 +1,28 @@
-"""Several questions at the same time, whose replies are all kept before an error that ends the run is raised."""
+"""Several questions at the same time: all replies are kept before an error ends the run; and what they cost."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
 
 import anyio
 
 from harness.errors import Drained, HarnessError, RunEnding, UserError
+from harness.values import Usage
 
-__all__ = ["together"]
+__all__ = ["Costing", "paid", "together"]
 
 T = TypeVar("T")
+
+
+class Costing(Protocol):
+    """A piece of work that rests on replies, by their keys, and what these cost."""
+
+    @property
+    def replies(self) -> tuple[str, ...]: ...
+
+    @property
+    def usage(self) -> Usage: ...
 
 
 async def together(jobs: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
@@ -36,3 +47,10 @@ async def together(jobs: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
     if stopped:
         raise stopped[0]
     return [done[index] for index in range(len(jobs))]
+
+
+def paid(pieces: Iterable[Costing]) -> tuple[tuple[str, ...], Usage]:
+    """What pieces of work rest on, each reply once, and what they cost together."""
+    pieces = tuple(pieces)
+    keys = dict.fromkeys(key for piece in pieces for key in piece.replies)
+    return tuple(keys), sum((piece.usage for piece in pieces), Usage())

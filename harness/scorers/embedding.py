@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -12,16 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from harness.clients.ask import ask_once
+from harness.clients.ask import Embedded, embedded
 from harness.clients.models import Models
-from harness.clients.protocol import Request
 from harness.clients.wants import Want
 from harness.metrics.ranking import ranking
 from harness.questions.query import load_query
-from harness.scorers.asking import together
+from harness.scorers.asking import paid, together
 from harness.scorers.base import Scored, Scorer
 from harness.scorers.verdicts import Verdicts
-from harness.values import Explanation, Failure, ScoredSet, Usage
+from harness.values import Explanation, Failure, ScoredSet
 
 __all__ = ["EmbeddingScorer"]
 
@@ -70,37 +67,24 @@ class EmbeddingScorer(Scorer):
         activate the latent, which the rungs have in common, are asked for apart.
         """
         query = self._variant.query(explanation)
-        embedded = await together([partial(self._embed, texts) for texts in [(query,), *_requests(examples)]])
-        asked = embedded[0].found[query]
-        found = {text: vector for each in embedded[1:] for text, vector in each.found.items()}
-        judged = [_judged(asked, found[example.passage.text]) for example in examples.examples]
+        requests = [(query,), *_requests(examples)]
+        known = await together([partial(embedded, self._client, texts) for texts in requests])
+        # the query may be one of the passages, and was asked for apart
+        asked, *found = map(_by_text, requests, known)
+        vectors = {text: vector for each in found for text, vector in each.items()}
+        judged = [_judged(asked[query], vectors[example.passage.text]) for example in examples.examples]
         verdicts = Verdicts.of(
             examples.examples,
             failures=[each.status if isinstance(each, Failure) else None for each in judged],
             values=[np.nan if isinstance(each, Failure) else each for each in judged],
         )
         figures = ranking(verdicts.truth, verdicts.value, verdicts.quantile)
-        keys = tuple(dict.fromkeys(key for each in embedded for key in each.replies))
-        return Scored(verdicts, figures, keys, sum((each.usage for each in embedded), Usage()))
-
-    async def _embed(self, texts: tuple[str, ...]) -> _Embedded:
-        reply, keys = await ask_once(self._client, Request((), 0, texts=texts))
-        if isinstance(reply, Failure):
-            return _Embedded(dict.fromkeys(texts, reply), keys)
-        if reply.vectors is None or len(reply.vectors) != len(texts):
-            lacking = Failure("unparsable", "the reply has not one vector for each text")
-            return _Embedded(dict.fromkeys(texts, lacking), keys, reply.usage)
-        vectors = reply.vectors.array.astype(np.float64)
-        return _Embedded(dict(zip(texts, vectors, strict=True)), keys, reply.usage)
+        return Scored(verdicts, figures, *paid(known))
 
 
-@dataclass(frozen=True, slots=True)
-class _Embedded:
-    """The vectors of texts or why there are none, on what replies they rest and what these cost."""
-
-    found: Mapping[str, _Vector | Failure]
-    replies: tuple[str, ...]
-    usage: Usage = Usage()
+def _by_text(texts: tuple[str, ...], each: Embedded) -> dict[str, _Vector | Failure]:
+    found = [each.vectors] * len(texts) if isinstance(each.vectors, Failure) else each.vectors
+    return dict(zip(texts, found, strict=True))
 
 
 def _requests(examples: ScoredSet) -> list[tuple[str, ...]]:

@@ -18,7 +18,7 @@ from harness.metrics import classification
 from harness.metrics.ranking import ranking
 from harness.questions.kinds import Generate, Texts
 from harness.questions.prompts import load_variant
-from harness.scorers.asking import together
+from harness.scorers.asking import paid, together
 from harness.scorers.base import Scored, Scorer, TextReader
 from harness.scorers.verdicts import Verdicts
 from harness.values import (
@@ -29,7 +29,6 @@ from harness.values import (
     Latent,
     Passage,
     ScoredSet,
-    Usage,
     seed_of,
 )
 
@@ -106,9 +105,7 @@ class Generation(Scorer):
         verdicts = Verdicts.of(read, labels, failures=failures, values=np.where(answered, peaks, np.nan))
         figures = _figures(verdicts, examples.maximum)
         figures["distinct"] = len({text.text for text in written if text.failure is None})
-        usage = sum((answer.usage for answer in answers), Usage())
-        keys = dict.fromkeys(key for answer in answers for key in answer.replies)
-        return Scored(verdicts, figures, tuple(keys), usage, tuple(read))
+        return Scored(verdicts, figures, *paid(answers), tuple(read))
 
     async def _ask(
         self,

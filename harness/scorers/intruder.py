@@ -15,10 +15,10 @@ from harness.examples.rungs import HARD
 from harness.metrics.choice import choice
 from harness.questions.kinds import Choice, Intruder
 from harness.questions.prompts import load_variant
-from harness.scorers.asking import together
+from harness.scorers.asking import paid, together
 from harness.scorers.base import Scored, Scorer
 from harness.scorers.verdicts import Verdicts
-from harness.values import Example, Explanation, Failure, FailureStatus, ScoredSet, Usage, seed_of
+from harness.values import Example, Explanation, Failure, FailureStatus, ScoredSet, seed_of
 
 __all__ = ["OPTIONS", "Intruders"]
 
@@ -87,9 +87,7 @@ class Intruders(Scorer):
         # each row is a question, and its intruder the right choice
         verdicts.truth[:] = 1
         figures = choice(verdicts.label[verdicts.answered] == 1, OPTIONS)
-        keys = tuple(key for answer in answers for key in answer.replies)
-        usage = sum((answer.usage for answer in answers), Usage())
-        return Scored(verdicts, figures, keys, usage, tuple(shown[at] for shown, at in asked))
+        return Scored(verdicts, figures, *paid(answers), tuple(shown[at] for shown, at in asked))
 
     def takes(self, rung: str) -> bool:
         """Whether it is asked on a rung: where silent windows are drawn plainly."""

@@ -18,10 +18,10 @@ from harness.clients.prices import Price
 from harness.clients.wants import Want
 from harness.questions.kinds import Judgement, Question
 from harness.questions.prompts import load_variant
-from harness.scorers.asking import together
+from harness.scorers.asking import paid, together
 from harness.scorers.base import Scored
 from harness.scorers.verdicts import Verdicts
-from harness.values import Example, Explanation, Failure, FailureStatus, Passage, Usage
+from harness.values import Example, Explanation, Failure, FailureStatus, Passage
 
 __all__ = ["Judge", "JudgeSettings", "figures"]
 
@@ -79,8 +79,7 @@ class Judge:
         batches = self._batches(passages)
         answers = await together([partial(self._ask, asking(explanation, batch), seed) for batch in batches])
         verdicts = _verdicts(examples, batches, answers)
-        usage = sum((answer.usage for answer in answers), Usage())
-        return Scored(verdicts, figures(verdicts), tuple(key for a in answers for key in a.replies), usage)
+        return Scored(verdicts, figures(verdicts), *paid(answers))
 
     def most(
         self,

@@ -22,7 +22,7 @@ from harness.questions.kinds import Simulate, Simulation
 from harness.questions.prompts import load_variant
 from harness.questions.simulating import LEAD, UNKNOWN, digit_masses, expectation, lines, masses_at
 from harness.questions.strength import STRONGEST, levels
-from harness.scorers.asking import together
+from harness.scorers.asking import paid, together
 from harness.scorers.base import Scored, Scorer
 from harness.scorers.verdicts import Verdicts
 from harness.values import Explanation, Failure, FailureStatus, ScoredSet, Usage
@@ -116,9 +116,7 @@ class SimulationScorer(Scorer):
         figures = simulation(verdicts.predicted, verdicts.actual, verdicts.quantile)
         masses = [each.mass for each in found if not np.isnan(each.mass)]
         figures |= {"largest": largest, "digit_mass": float(np.mean(masses)) if masses else None}
-        every = [scale, *found]
-        keys = dict.fromkeys(key for each in every for key in each.replies)
-        return Scored(verdicts, figures, tuple(keys), sum((each.usage for each in every), Usage()))
+        return Scored(verdicts, figures, *paid([scale, *found]))
 
     async def _scale(self) -> tuple[int, _Simulated]:
         """The largest strength, and what finding out cost: whether the model reads "10" as one token."""

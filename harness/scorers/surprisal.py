@@ -14,11 +14,11 @@ from harness.metrics.ranking import ranking
 from harness.questions.kinds import Surprisal
 from harness.questions.messages import Message
 from harness.questions.prompts import load_variant
-from harness.scorers.asking import together
+from harness.scorers.asking import paid, together
 from harness.scorers.base import Scored, Scorer
 from harness.scorers.likelihood import Likelihood, difference, followed, likelihood, wanted
 from harness.scorers.verdicts import Verdicts
-from harness.values import Explanation, Failure, FailureStatus, ScoredSet, Usage
+from harness.values import Explanation, Failure, FailureStatus, ScoredSet
 
 __all__ = ["SurprisalScorer"]
 
@@ -88,8 +88,7 @@ class SurprisalScorer(Scorer):
         numbers = [math.nan if isinstance(each, Failure) else each for each in values]
         verdicts = Verdicts.of(examples.examples, failures=failures, values=numbers)
         figures = ranking(verdicts.truth, verdicts.value, verdicts.quantile)
-        keys = dict.fromkeys(key for each in told for key in each.replies)
-        return Scored(verdicts, figures, tuple(keys), sum((each.usage for each in told), Usage()))
+        return Scored(verdicts, figures, *paid(told))
 
     def _prefix(self, explanation: Explanation | None) -> tuple[Message, ...]:
         """What stands before every window."""

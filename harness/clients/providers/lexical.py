@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from random import Random
 from typing import Any
@@ -33,6 +34,7 @@ from harness.clients.wire import Wire
 from harness.errors import BadRequest, TaskError
 from harness.questions.kinds import (
     Amplified,
+    Answer,
     Choice,
     Detect,
     Experiment,
@@ -48,7 +50,7 @@ from harness.questions.kinds import (
     Surprisal,
     Texts,
 )
-from harness.questions.replies import FORMATS
+from harness.questions.replies import as_text
 from harness.values import Explanation, Passage, TokenLogprob, Usage, seed_of
 
 __all__ = ["LexicalClient", "LexicalProvider", "LexicalSettings"]
@@ -93,28 +95,28 @@ class LexicalClient:
         await anyio.lowlevel.checkpoint()
         question = self._question(request)
         if isinstance(question, Explain | Rises):
-            return Reply(_explained(question), "stop", _USAGE, model=self.name)
+            return self._said(question, _explained(question))
         if isinstance(question, Steered):
             return self._chosen(question, logprobs=request.top_logprobs is not None)
+        untold = None if request.top_logprobs is None else ()
         if isinstance(question, Intruder):
-            text = FORMATS["number"].format(Choice(odd_one(question.passages) + 1), question)
-            return Reply(text, "stop", _USAGE, None if request.top_logprobs is None else (), model=self.name)
+            return self._said(question, Choice(odd_one(question.passages) + 1), untold)
         if isinstance(question, Simulate):
-            text = FORMATS["strengths"].format(Simulation(self._strengths(question)), question)
-            return Reply(text, "stop", _USAGE, None if request.top_logprobs is None else (), model=self.name)
+            return self._said(question, Simulation(self._strengths(question)), untold)
         if isinstance(question, Generate):
-            text = FORMATS["texts"].format(self._texts(question, request.sample), question)
-            return Reply(text, "stop", _USAGE, None if request.top_logprobs is None else (), model=self.name)
+            return self._said(question, self._texts(question, request.sample), untold)
         chances = self._chances(question)
         labels = tuple(int(chance > 0.5) for chance in chances)
         if question.explanation is None:
             labels = tuple(_coin(passage) for passage in question.passages)
-        text = FORMATS["labels"].format(Judgement(labels, (None,) * len(labels)), question)
-        logprobs = None if request.top_logprobs is None else _logprobs(text, chances)
-        return Reply(text, "stop", _USAGE, logprobs, model=self.name)
+        reply = self._said(question, Judgement(labels, (None,) * len(labels)))
+        return reply if request.top_logprobs is None else replace(reply, logprobs=_logprobs(reply.text, chances))
 
     async def aclose(self) -> None:
         """Nothing is open."""
+
+    def _said(self, question: _Answered, answer: Answer, logprobs: Sequence[TokenLogprob] | None = None) -> Reply:
+        return Reply(as_text(answer, question), "stop", _USAGE, logprobs, model=self.name)
 
     def _question(self, request: Request) -> _Answered:
         if request.question is None:
@@ -147,10 +149,9 @@ class LexicalClient:
         found = chances(amounts).tolist()
         coin = seed_of("coin", *(passage.text for passage in question.passages)) % 2
         chosen = coin if found[0] == found[1] else int(found[1] > found[0])
-        text = FORMATS["number"].format(Choice(chosen + 1), question)
         top = tuple((str(number), math.log(chance)) for number, chance in enumerate(found, 1))
-        told_by = [TokenLogprob(text, top[chosen][1], top)] if logprobs else None
-        return Reply(text, "stop", _USAGE, told_by, model=self.name)
+        told_by = [TokenLogprob(str(chosen + 1), top[chosen][1], top)] if logprobs else None
+        return self._said(question, Choice(chosen + 1), told_by)
 
     def _strengths(self, question: Simulate) -> tuple[float, ...]:
         """The rule's strength on each token; of words without a rule, the largest where a token is one of them."""
@@ -199,15 +200,14 @@ _USAGE = Usage(requests=1, cost=0.0)
 _parsed = lru_cache(maxsize=1024)(lambda data: rules.parse(json.loads(data)))
 
 
-def _explained(question: Explain | Rises) -> str:
+def _explained(question: Explain | Rises) -> Explanation:
     if isinstance(question, Rises):
         words = described(question.rises)
     else:
         tried = () if question.tried is None else (*question.tried.missed, *question.tried.taken)
         found = induce((*question.examples, *question.silent, *tried))
         words = None if found is None else found.explanation()
-    nothing = Explanation("nothing that the tokens shown have in common")
-    return FORMATS["explanation"].format(nothing if words is None else words, question)
+    return Explanation("nothing that the tokens shown have in common") if words is None else words
 
 
 def _holds(rule: rules.Rule, passage: Passage, *, marked: bool) -> bool:

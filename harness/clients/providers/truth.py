@@ -45,7 +45,6 @@ from harness.questions.kinds import (
     Generate,
     Intruder,
     Judgement,
-    Question,
     Rises,
     Simulate,
     Simulation,
@@ -53,7 +52,7 @@ from harness.questions.kinds import (
     Surprisal,
     Texts,
 )
-from harness.questions.replies import FORMATS
+from harness.questions.replies import as_text
 from harness.values import Explanation, Passage, Usage, seed_of
 
 __all__ = ["TruthClient", "TruthProvider", "TruthSettings"]
@@ -173,7 +172,7 @@ class TruthClient:
         )
         if answer is None:
             return Reply(_UNKNOWN, "stop", _USAGE, model=self.name)
-        return Reply(_written(answer, question), "stop", _USAGE, model=self.name)
+        return Reply(as_text(answer, question), "stop", _USAGE, model=self.name)
 
     def _texts(self, question: Generate, sample: int) -> Texts | None:
         """Stretches of text that have the concept or not; where it errs on one, one of the other kind."""
@@ -362,11 +361,6 @@ def _some(texts: Sequence[str], count: int, draw: Random) -> list[str]:
     """So many of the texts at random; each again only where there are fewer."""
     chosen = draw.sample(texts, min(count, len(texts)))
     return [chosen[at % len(chosen)] for at in range(count)]
-
-
-def _written(answer: Answer, question: Question) -> str:
-    name = {Judgement: "labels", Simulation: "strengths", Choice: "number", Texts: "texts"}[type(answer)]
-    return FORMATS[name].format(answer, question)
 
 
 def _shifted(rate: float, shift: float) -> float:
