@@ -14,7 +14,7 @@ from harness.clients.headers import HeardLimit
 from harness.clients.throttle import Outcome, Throttle
 from harness.errors import ClientError, Drained, RateLimited
 
-__all__ = ["Gate", "Limiter", "WatchedLimiter"]
+__all__ = ["Gate", "Limiter", "Watch", "WatchedLimiter"]
 
 # seconds: the keeper of the queue looks again at least and at most so often
 _LOOK = 0.25
@@ -74,6 +74,39 @@ class WatchedLimiter(Limiter, Protocol):
         ...
 
 
+class Watch:
+    """What a limiter knows of how the requests in this process to one model go on."""
+
+    def __init__(self, model: str, clock: Callable[[], float]) -> None:
+        self.model = model
+        self.successes = 0
+        self.last_success = clock()
+        self.last_error = ""
+        self._clock = clock
+        self._backing_off = 0
+
+    @contextmanager
+    def backing_off(self) -> Iterator[None]:
+        """Count a request between two attempts as wanted."""
+        self._backing_off += 1
+        try:
+            yield
+        finally:
+            self._backing_off -= 1
+
+    def _ended(self, outcome: Outcome, now: float) -> None:
+        if outcome.kind == "replied":
+            self.successes += 1
+            self.last_success = now
+        elif outcome.said:
+            self.last_error = outcome.said
+
+    def _told(self, counts: list[str], more: str = "") -> str:
+        again = [f"{self._backing_off} to be tried again"] if self._backing_off else []
+        told = f"{self.model}: {', '.join([*counts, *again])}{more}"
+        return f"{told}; the last error: {self.last_error}" if self.last_error else told
+
+
 class _Waiter:
     """A request in the queue: `ticket` once it may go, `error` if it has to leave, `gone` when it has left."""
 
@@ -97,7 +130,7 @@ class _Waiter:
             self.scope.cancel()
 
 
-class Gate:
+class Gate(Watch):
     """A limiter in this process.
 
     When the provider asks one request to wait, all wait. Beyond `patience` seconds nobody does: requests fail at once,
@@ -118,21 +151,16 @@ class Gate:
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.model = model
-        self.successes = 0
-        self.last_success = clock()
-        self.last_error = ""
+        super().__init__(model, clock)
         self._throttle = Throttle(
             requests, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute, now=clock()
         )
         self._patience = patience
         self._sleep = sleep
-        self._clock = clock
         self._stopping: list[Callable[[], bool]] = []
         self._again: deque[_Waiter] = deque()
         self._fresh: deque[_Waiter] = deque()
         self._waiting = 0
-        self._backing_off = 0
         self._keeper: _Waiter | None = None
         self._alarm = 0.0  # when the keeper wakes
 
@@ -183,11 +211,7 @@ class Gate:
     def release(self, ticket: int, outcome: Outcome) -> None:
         """Give the turn back and say what came of it."""
         now = self._clock()
-        if outcome.kind == "replied":
-            self.successes += 1
-            self.last_success = now
-        elif outcome.said:
-            self.last_error = outcome.said
+        self._ended(outcome, now)
         self._throttle.done(ticket, now, outcome)
         # a keeper that slept for want of a slot may have to look earlier now
         if self._waiting and now + self._serve() < self._alarm and self._keeper is not None:
@@ -197,24 +221,11 @@ class Gate:
         """What the headers of a response say of limits."""
         self._throttle.hear(ticket, limits, self._clock())
 
-    @contextmanager
-    def backing_off(self) -> Iterator[None]:
-        """Count a request between two attempts as wanted."""
-        self._backing_off += 1
-        try:
-            yield
-        finally:
-            self._backing_off -= 1
-
     def describe(self) -> str:
         """One line on what its requests wait for."""
+        closed = self._throttle.closed_until - self._clock()
         counts = [f"{len(self._throttle.flights)} in flight", f"{self._waiting} in the queue"]
-        if self._backing_off:
-            counts.append(f"{self._backing_off} to be tried again")
-        told = f"{self.model}: {', '.join(counts)}"
-        if (closed := self._throttle.closed_until - self._clock()) > 0:
-            told += f"; closed for another {closed:.0f} s"
-        return f"{told}; the last error: {self.last_error}" if self.last_error else told
+        return self._told(counts, f"; closed for another {closed:.0f} s" if closed > 0 else "")
 
     async def _doze(self, waiter: _Waiter) -> None:
         await waiter.event.wait()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from harness.clients.budget import RunBudget
-from harness.clients.gate import Gate
+from harness.clients.gate import Gate, Watch
 from harness.clients.headers import HeardLimit
 from harness.clients.ledger import Amount
 from harness.clients.lending import Desk
@@ -98,7 +97,7 @@ class MoneyLender:
         """Of money there is nothing to tell."""
 
 
-class SharedGate:
+class SharedGate(Watch):
     """A limiter that asks for its turns at a desk, and watches over its own requests."""
 
     counts_tokens = True  # whether any limit is of tokens is known where the turns are lent
@@ -113,14 +112,10 @@ class SharedGate:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.model = model
-        self.successes = 0
-        self.last_success = clock()
-        self.last_error = ""
+        super().__init__(model, clock)
         self._desk = desk
         self._made_of = (model, requests, requests_per_minute, tokens_per_minute)
-        self._clock = clock
-        self._flying = self._waiting = self._backing_off = 0
+        self._flying = self._waiting = 0
 
     @property
     def wanted(self) -> int:
@@ -149,33 +144,16 @@ class SharedGate:
     def release(self, ticket: int, outcome: Outcome) -> None:
         """Give the turn back and say what came of it."""
         self._flying -= 1
-        if outcome.kind == "replied":
-            self.successes += 1
-            self.last_success = self._clock()
-        elif outcome.said:
-            self.last_error = outcome.said
+        self._ended(outcome, self._clock())
         self._desk.back(ticket, outcome)
 
     def hear(self, ticket: int, limits: Mapping[str, HeardLimit]) -> None:
         """What the headers of a response say of limits."""
         self._desk.say(ticket, limits)
 
-    @contextmanager
-    def backing_off(self) -> Iterator[None]:
-        """Count a request between two attempts as wanted."""
-        self._backing_off += 1
-        try:
-            yield
-        finally:
-            self._backing_off -= 1
-
     def describe(self) -> str:
         """One line on what its requests wait for."""
-        counts = [f"{self._flying} in flight", f"{self._waiting} waiting for a turn"]
-        if self._backing_off:
-            counts.append(f"{self._backing_off} to be tried again")
-        told = f"{self.model}: {', '.join(counts)} in this worker"
-        return f"{told}; the last error: {self.last_error}" if self.last_error else told
+        return self._told([f"{self._flying} in flight", f"{self._waiting} waiting for a turn"], " in this worker")
 
 
 class SharedLimits(Limits):

@@ -18,7 +18,7 @@ from harness.runs.arms import ExplanationArm, ScoreArm, constant, fixed
 from harness.runs.intervening import Found, Interventions, bind, intervene
 from harness.runs.journal import Journal, Unit
 from harness.runs.keys import explain_seed, explanation_key, score_key, score_seed, shuffled_key
-from harness.runs.outcomes import RETRYABLE, explanation_of, explanation_unit, score_unit
+from harness.runs.outcomes import RETRYABLE, explanation_of, explanation_unit, failed_unit, score_unit
 from harness.runs.progress import Progress
 from harness.runs.stop import Stop
 from harness.runs.units import Plan
@@ -206,11 +206,9 @@ class Conductor:
         examples: Callable[[], _Drawn],
     ) -> Unit:
         drawn = examples()
-        if isinstance(drawn, Failure):
-            return Unit(key, arm.digest, latent.index, drawn.status, {"message": drawn.message})
-        scored_set = _rung(drawn, arm.rung)
+        scored_set = drawn if isinstance(drawn, Failure) else _rung(drawn, arm.rung)
         if isinstance(scored_set, Failure):
-            return Unit(key, arm.digest, latent.index, scored_set.status, {"message": scored_set.message})
+            return failed_unit(key, arm.digest, latent.index, scored_set)
         seed = score_seed(self.task.drawing_seed, latent, arm.rung)
         sample = _sample(self.task.scorer, arm.scorer)
         with on_behalf(Purpose("score", arm.digest, latent.index)), sampled(sample):
@@ -218,9 +216,7 @@ class Conductor:
                 scored = await self.plan.scorers[arm.scorer].score(explanation, scored_set, seed)
             except OverBudget as error:
                 self._note(error)
-                return Unit(
-                    key, arm.digest, latent.index, "over_budget", {"message": error.message}, None, (), pending=True
-                )
+                return failed_unit(key, arm.digest, latent.index, Failure("over_budget", error.message))
         return score_unit(key, arm, latent, scored)
 
     # shared

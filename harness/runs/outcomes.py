@@ -11,7 +11,7 @@ from harness.runs.journal import Unit
 from harness.scorers.base import Scored
 from harness.values import Example, Explanation, Failure, Latent, Status, Usage, digest
 
-__all__ = ["RETRYABLE", "explanation_of", "explanation_unit", "result_hash", "score_unit"]
+__all__ = ["RETRYABLE", "explanation_of", "explanation_unit", "failed_unit", "result_hash", "score_unit"]
 
 # failures for a passing reason: done again when the run is resumed
 RETRYABLE: frozenset[Status] = frozenset({"provider_error", "over_budget"})
@@ -40,6 +40,12 @@ def explanation_of(unit: Unit) -> Explanation | Failure:
     if unit.status == "ok":
         return Explanation(unit.result["text"], unit.result["rule"])
     return Failure(unit.status, unit.result["message"])
+
+
+def failed_unit(key: str, arm: str, latent: int, failure: Failure) -> Unit:
+    """That nothing could be asked for a unit of an arm, by its digest."""
+    result = {"message": failure.message}
+    return Unit(key, arm, latent, failure.status, result, pending=failure.status in RETRYABLE)
 
 
 def score_unit(key: str, arm: ScoreArm, latent: Latent, scored: Scored) -> Unit:

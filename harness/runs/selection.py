@@ -15,7 +15,31 @@ from harness.runs.keys import latent_order
 from harness.store import CoderReader, Store
 from harness.task import Rung, ScoredSettings, Task
 
-__all__ = ["check_pooled", "check_sampling", "choose", "eligible"]
+__all__ = ["check_pooled", "check_sampling", "choose", "eligible", "named", "reader_of"]
+
+
+def named(task: Task, coder: str | None) -> str:
+    """The name of the coder that was asked for, the task's first if None.
+
+    Raises:
+        TaskError: the task has no such coder.
+    """
+    known = [one.name for one in task.coder]
+    if coder is not None and coder not in known:
+        raise TaskError(f"--coder {coder}: no [[coder]] has that name; there are: {', '.join(known)}")
+    return coder or known[0]
+
+
+def reader_of(store: Store, coder: str, latent: int) -> CoderReader:
+    """What the store has of a coder, which has to have that latent.
+
+    Raises:
+        TaskError: it has not.
+    """
+    reader = store.coder(coder)
+    if latent >= reader.n_latents:
+        raise TaskError(f"--latent {latent}: coder {coder} has latents 0 to {reader.n_latents - 1}")
+    return reader
 
 
 def check_sampling(task: Task, store: Store) -> None:

@@ -8,23 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from harness import registry
 from harness.clients.models import Models
 from harness.clients.observing import Observing
 from harness.clients.protocol import Client, Reply, Request
 from harness.clients.providers._endpoint import keyless
-from harness.errors import PromptError, StoreError, TaskError
+from harness.errors import PromptError, StoreError
 from harness.examples.draw import LatentExamples, draw
-from harness.explainers.base import Explainer
 from harness.questions.prompts import QUESTIONS, Variant, load_variant
 from harness.runs.keys import explain_seed, score_seed
 from harness.runs.progress import Progress
 from harness.runs.rehearsal import Book, Unread, rehearsing
 from harness.runs.running import close, open_store
+from harness.runs.selection import named, reader_of
 from harness.runs.stop import Stop
-from harness.scorers.base import Scorer
-from harness.task import KindSettings, Task
-from harness.validation import validated
+from harness.runs.units import BASELINE, bound_subject, made_explainer, made_scorer
+from harness.task import ExplainerSettings, KindSettings, ScorerSettings, Task
 from harness.values import Explanation, Failure
 
 __all__ = ["Sent", "find_variant", "sent"]
@@ -34,12 +32,12 @@ _SCORERS: Final = {
     "detect": "detection", "fuzz": "fuzzing", "simulate": "simulation", "intruder": "intruder",
     "generate": "generation", "surprisal": "surprisal",
 }  # fmt: skip
+_LEXICAL: Final = {"model": "lexical/rules"}
 # which explainer shows a variable of an explain template, and what else its table needs
-_BASELINE: Final = {"kind": "contexts", "model": "lexical/rules"}
 _EXPLAINERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "silent": ("contrastive", {}),
     "promoted": ("logits", {}),
-    "tried": ("refine", {"explainer": _BASELINE, "scorer": {"kind": "detection", "model": "lexical/rules"}}),
+    "tried": ("refine", {"explainer": {"kind": "contexts", **_LEXICAL}, "scorer": {"kind": "detection", **_LEXICAL}}),
 }
 
 
@@ -105,14 +103,12 @@ async def sent(
         async with AsyncExitStack() as stack:
             stack.push_async_callback(close, models)
             examples = await _examples(task, latent, coder, progress)
-            told = None
+            told, settings = None, _settings(task, variant)
             if variant.question == "explain":
-                settings = _settings(task, variant)
-                await _explain(task, settings, models, examples, stack)
+                await _explain(task, ExplainerSettings.model_validate(settings), models, examples, stack)
             else:
-                told = await _told(explanation, models, examples, task.base)
-                settings = _settings(task, variant)
-                scorer: Scorer = _made("scorers", settings, models, task.base)
+                told = await _told(explanation, task, models, examples)
+                scorer = made_scorer(ScorerSettings.model_validate(settings), models, task)
                 if scorer.needs_subject:
                     scorer.bind(Unread())
                 scored = examples.scored[0]
@@ -126,14 +122,10 @@ async def sent(
 
 
 async def _examples(task: Task, latent: int, coder: str | None, progress: Progress) -> LatentExamples:
-    name = coder or task.coder[0].name
-    if name not in {known.name for known in task.coder}:
-        raise TaskError(f"--coder {name}: no [[coder]] has that name")
+    name = named(task, coder)
     store = await open_store(task, progress, Stop())
     assert store is not None
-    reader = store.coder(name)
-    if latent >= reader.n_latents:
-        raise TaskError(f"--latent {latent}: coder {name} has latents 0 to {reader.n_latents - 1}")
+    reader = reader_of(store, name, latent)
     found = draw(reader, latent, task.examples, task.drawing_seed, min_examples=task.latents.min_examples)
     if isinstance(found, Failure):
         raise StoreError(f"{name}/{latent}: {found.message}")
@@ -153,35 +145,24 @@ def _settings(task: Task, variant: Variant) -> dict[str, Any]:
     asked = next(
         (one.options["model"] for one in (*tables, *task.explainer) if "model" in one.options), "lexical/rules"
     )
-    found = {**more, **(own if own is not None and not more else {"model": asked}), "kind": kind}
+    found = {**more, **(own if own is not None and not more else {"model": asked}), "name": kind, "kind": kind}
     return found | {"prompt": str(variant.path.resolve())}
 
 
-def _made(group: str, settings: dict[str, Any], models: Models, base: Path) -> Any:
-    kind = registry.load(group, settings["kind"])
-    options = {key: value for key, value in settings.items() if key != "kind"}
-    return kind(validated(kind.Settings, options, settings["kind"]), models, base)
-
-
 async def _explain(
-    task: Task, settings: dict[str, Any], models: Models, examples: LatentExamples, stack: AsyncExitStack
+    task: Task, settings: ExplainerSettings, models: Models, examples: LatentExamples, stack: AsyncExitStack
 ) -> None:
-    explainer: Explainer = _made("explainers", settings, models, task.base)
-    if explainer.needs_subject:
-        if task.subject is None:
-            raise TaskError(f'{task.source}: the kind "{settings["kind"]}" asks the subject, and the task has none')
-        from harness.subject.texts import SubjectTexts
-
-        subject = SubjectTexts(task.subject, task.coder, task.base)
+    explainer = made_explainer(settings, models, task)
+    if (subject := bound_subject(task, {settings.name: explainer}, {})) is not None:
         stack.push_async_callback(subject.aclose)
-        explainer.bind(subject)
     await explainer.explain(examples, explain_seed(task.drawing_seed, examples.latent))
 
 
-async def _told(given: str | None, models: Models, examples: LatentExamples, base: Path) -> Explanation:
+async def _told(given: str | None, task: Task, models: Models, examples: LatentExamples) -> Explanation:
     if given is not None:
         return Explanation(given)
-    found = await _made("explainers", _BASELINE, models, base).explain(examples, 0)
+    baseline = made_explainer(BASELINE, models, task)
+    found = await baseline.explain(examples, 0)
     return found.explanation if isinstance(found.explanation, Explanation) else Explanation("(no explanation)")
 
 

@@ -13,7 +13,7 @@ from harness.clients.models import Models
 from harness.clients.observing import Observing
 from harness.clients.protocol import Client, Reply, Request
 from harness.clients.sampling import sampled
-from harness.errors import RunEnding, RunStopped, TaskError
+from harness.errors import RunEnding, RunStopped
 from harness.examples.draw import LatentExamples, draw
 from harness.explainers.base import Explained
 from harness.runs.directory import JOURNAL, held
@@ -23,6 +23,7 @@ from harness.runs.journal import Journal, Unit
 from harness.runs.keys import explain_seed, score_seed
 from harness.runs.progress import Progress
 from harness.runs.running import check, close, open_store, probed, ready
+from harness.runs.selection import named, reader_of
 from harness.runs.stop import Stop
 from harness.runs.units import Plan
 from harness.scorers.base import Scored
@@ -72,19 +73,13 @@ async def attempt(
         UserError: the task, the coder's name or the latent is wrong.
         RunStopped: an account cannot be used.
     """
-    name = coder or task.coder[0].name
-    if name not in {known.name for known in task.coder}:
-        raise TaskError(
-            f"--coder {name}: no [[coder]] has that name; there are: {', '.join(c.name for c in task.coder)}"
-        )
+    name = named(task, coder)
     await check(task)
     async with AsyncExitStack() as stack:
         stack.enter_context(held(directory))
         store = await open_store(task, progress, Stop())
         assert store is not None
-        reader = store.coder(name)
-        if latent >= reader.n_latents:
-            raise TaskError(f"--latent {latent}: coder {name} has latents 0 to {reader.n_latents - 1}")
+        reader = reader_of(store, name, latent)
         journal = await stack.enter_async_context(Journal(directory / JOURNAL))
         seen: list[Exchange] = []
         limits = Limits(task.limits.requests)

@@ -22,11 +22,11 @@ from harness.validation import naming, validated
 if TYPE_CHECKING:
     from harness.subject.texts import SubjectTexts
 
-__all__ = ["Plan", "PopulationPlace", "make_plan"]
+__all__ = ["BASELINE", "Plan", "PopulationPlace", "bound_subject", "made_explainer", "made_scorer", "make_plan"]
 
 _Made = TypeVar("_Made", Explainer, Scorer)
 # who writes the explanations of the control `lexical`
-_BASELINE = ExplainerSettings.model_validate({"name": "lexical", "kind": "contexts", "model": "lexical/rules"})
+BASELINE = ExplainerSettings.model_validate({"name": "lexical", "kind": "contexts", "model": "lexical/rules"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,12 @@ def make_plan(task: Task, models: Models, store_id: str, populations: Sequence[P
     Raises:
         UserError: a kind, setting, model, prompt or key is wrong.
     """
-    explainers = {s.name: _explainer(s, models, task) for s in task.explainer}
-    scorers = {s.name: _scorer(s, models, task) for s in task.scorer}
+    explainers = {s.name: made_explainer(s, models, task) for s in task.explainer}
+    scorers = {s.name: made_scorer(s, models, task) for s in task.scorer}
     _check_rungs(task, scorers)
-    subject = _subject(task, explainers, scorers, populations)
+    subject = bound_subject(task, explainers, scorers, populations)
     changing = check_interventions(task, explainers, scorers, subject)
-    baseline = _explainer(_BASELINE, models, task) if "lexical" in task.controls else None
+    baseline = made_explainer(BASELINE, models, task) if "lexical" in task.controls else None
     own = [Ground(task, store_id, coder.name, subject) for coder in task.coder]
     random = [Ground(task, one.store_id, one.name, subject) for one in populations]
     changed = {ground.coder: ground.interventions() for ground in (*own, *random) if changing}
@@ -120,15 +120,20 @@ def make_plan(task: Task, models: Models, store_id: str, populations: Sequence[P
     return Plan(explainers, scorers, tuple(explaining), tuple(scoring), subject, baseline, changed)
 
 
-def _explainer(settings: ExplainerSettings, models: Models, task: Task) -> Explainer:
+def made_explainer(settings: ExplainerSettings, models: Models, task: Task) -> Explainer:
+    """An explainer of a task, with its models connected.
+
+    Raises:
+        UserError: its kind, a setting, model, prompt or key is wrong.
+    """
     with naming(f"{task.source}: explainer.{settings.name}") as where:
         kind = registry.load("explainers", settings.kind)
-        return _drawn(
-            kind(validated(kind.Settings, referred(task, settings), where), models, task.base), settings.sample
-        )
+        options = validated(kind.Settings, referred(task, settings), where)
+        return _drawn(kind(options, models, task.base), settings.sample)
 
 
-def _scorer(settings: ScorerSettings, models: Models, task: Task) -> Scorer:
+def made_scorer(settings: ScorerSettings, models: Models, task: Task) -> Scorer:
+    """A scorer of a task, as `made_explainer`."""
     with naming(f"{task.source}: scorer.{settings.name}") as where:
         kind = registry.load("scorers", settings.kind)
         return _drawn(kind(validated(kind.Settings, settings.options, where), models, task.base), settings.sample)
@@ -141,13 +146,17 @@ def _drawn(made: _Made, sample: int) -> _Made:
     return made
 
 
-def _subject(
+def bound_subject(
     task: Task,
     explainers: Mapping[str, Explainer],
     scorers: Mapping[str, Scorer],
-    populations: Sequence[PopulationPlace],
+    populations: Sequence[PopulationPlace] = (),
 ) -> SubjectTexts | None:
-    """Who reads texts, bound to the explainers and scorers that need or use it; nothing is loaded yet."""
+    """Who reads texts, bound to the explainers and scorers that need or use it; nothing is loaded yet.
+
+    Raises:
+        UserError: a kind needs one, and the task has none that can be had.
+    """
     both = (("explainer", explainers), ("scorer", scorers))
     needing = {f"{kind}.{name}": one for kind, ones in both for name, one in ones.items() if one.needs_subject}
     using = [one for one in explainers.values() if one.uses_subject and not one.needs_subject]
