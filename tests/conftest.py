@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,9 +16,11 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from harness.resources import fixture
-from harness.runs.running import conduct
 from harness.store import CoderFrame, ManifestFrame, Rows, Store, StoreWriter, Vocabulary
-from harness.task import load_task
+from tests.running import CHROMIUM, conducted
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # the same examples everywhere and always; no limit on an example's time, which a busy machine would break
 settings.register_profile("seeded", derandomize=True, deadline=None)
@@ -37,6 +37,22 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     services = ("OPENAI", "ANTHROPIC", "OPENROUTER", "VLLM", "OLLAMA")
     for name in (*(f"{name}_{what}" for name in services for what in ("API_KEY", "BASE_URL")), "ANTHROPIC_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window, for tests that are marked `browser`."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
 
 
 WORDS = [f"w{number}" for number in range(40)]
@@ -177,9 +193,8 @@ def random_task(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
 def random_run(tmp_path_factory: pytest.TempPathFactory, random_task: Callable[..., Path]) -> Path:
     """A working directory with `stores`, and two runs of `random_task`: `plain` has no populations, `full` has."""
     folder = tmp_path_factory.mktemp("populations")
-    # a thread of its own: beside a browser's test this one has an event loop already
-    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as elsewhere:
+    with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name, controls in (("plain", ["shuffled", "none"]), ("full", CONTROLS)):
-            elsewhere.submit(asyncio.run, conduct(load_task(random_task(controls=controls)), folder / name)).result()
+            conducted(random_task(controls=controls), folder / name)
     return folder

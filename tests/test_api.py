@@ -24,11 +24,6 @@ pytestmark = pytest.mark.anyio
 FEW = {"sample": 2, "min_examples": 50}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_arun_gives_the_run_and_writes_its_report(write_task: Callable[..., Path], tmp_path: Path) -> None:
     run = await harness.arun(write_task(latents=FEW), tmp_path / "out")
     assert isinstance(run, harness.Run)

@@ -18,11 +18,6 @@ A = {"name": "a", "kind": "contexts", "model": "lexical/rules"}
 JUDGE = {"name": "noisy", "kind": "detection", "model": "lexical/rules", "batch": 10}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_a_row_tells_how_the_chosen_did_where_it_was_chosen_and_where_it_is_scored(
     write_task: Callable[..., Path], tmp_path: Path
 ) -> None:

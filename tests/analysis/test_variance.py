@@ -30,11 +30,6 @@ JUDGE = {"name": "detection", "kind": "detection", "model": "openai-api/fake/jud
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def point_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     monkeypatch.setenv("FAKE_BASE_URL", "http://127.0.0.1:9/v1")
     return lambda provider: monkeypatch.setenv("FAKE_BASE_URL", provider.openai_url)

@@ -15,11 +15,6 @@ ANTHROPIC_KEY = "sk-ant-api03-Wq6tBz1XnKe4VhRj9SyLd0CpFm7UgAi"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", OPENAI_KEY)
     monkeypatch.setenv("ANTHROPIC_API_KEY", ANTHROPIC_KEY)

@@ -34,11 +34,6 @@ JUDGE = Detect(Explanation("months"), (Passage(("in", " May")), Passage(("no",))
 TELL = Explain((Example(Passage(("in", " May")), np.array([0, 1], np.float32)),), 1.0)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Scripted:
     """Answers from a list of replies and errors, and keeps what it was asked."""
 

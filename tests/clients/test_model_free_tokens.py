@@ -19,11 +19,6 @@ TOLD = Explanation(MONTHS.sentences[0])
 SIMULATE, INTRUDER = load_variant("simulate", "default"), load_variant("intruder", "default")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def _window(number: int, *, month: bool) -> Passage:
     word = " March" if month else " stone"
     return Passage((f" plain{number}", " words", word, " and", " more"))

@@ -20,11 +20,6 @@ HELLO = (Message("user", "hello"),)
 JUDGE = Detect(Explanation("months"), (Passage(("in", " May")), Passage(("no",))))
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def test_the_first_draw_is_the_request_itself() -> None:
     request = Request(HELLO, 5, seed=7, sample=2)
     assert again(request) is request

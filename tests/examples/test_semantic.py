@@ -27,11 +27,6 @@ SETTINGS = ExampleSettings(
 )
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Words:
     """Embeds a text as what it has of each letter, and keeps the texts."""
 

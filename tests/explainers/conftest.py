@@ -19,11 +19,6 @@ Asking = Callable[..., tuple[Any, MockClient]]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def examples(store: Store) -> LatentExamples:
     """Those of the latent that fires on w3."""
     found = draw(store.coder("words"), 3, ExampleSettings(), 0)

@@ -11,26 +11,12 @@ import pytest
 from harness.clients.models import Models
 from harness.clients.protocol import Reply
 from harness.errors import QuotaExhausted
-from harness.examples.draw import LatentExamples, draw
+from harness.examples.draw import LatentExamples
 from harness.explainers.contexts import Contexts
-from harness.store import Store
-from harness.task import ExampleSettings
 from harness.testing import MockClient
 from harness.values import Explanation, Failure, Usage
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def examples(store: Store) -> LatentExamples:
-    found = draw(store.coder("words"), 3, ExampleSettings(), 0)
-    assert isinstance(found, LatentExamples)
-    return found
 
 
 @pytest.fixture

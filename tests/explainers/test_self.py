@@ -28,11 +28,6 @@ pytestmark = pytest.mark.anyio
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Says:
     """A subject that says these words, at a scale of 2."""
 

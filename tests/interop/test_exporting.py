@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +21,8 @@ from harness.interop.checking import check
 from harness.interop.explanations import read_explanations
 from harness.interop.exporting import FORMATS, Options, export
 from harness.interop.from_run import RunFindings
-from harness.runs.running import conduct
 from harness.store import Store
-from harness.task import load_task
+from tests.running import conducted
 
 LATENTS = [3, 4, 5]
 
@@ -54,9 +51,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory, make_store: Callable[...
         "primary": {"scorer": "detection"},
     }
     (folder / "task.toml").write_text(tomli_w.dumps(task))
-    with ThreadPoolExecutor(1) as elsewhere:
-        elsewhere.submit(asyncio.run, conduct(load_task(folder / "task.toml"), folder / "run")).result()
-    return folder / "run"
+    return conducted(folder / "task.toml", folder / "run")
 
 
 @pytest.fixture
@@ -320,8 +315,7 @@ def test_a_selected_store_has_no_rate_and_no_moments(
             "scored": {"activating": 10, "non_activating": 10, "minimum": 2, "rungs": ["zero-row"]},
         },
     )
-    with ThreadPoolExecutor(1) as elsewhere:
-        elsewhere.submit(asyncio.run, conduct(load_task(task), tmp_path / "again")).result()
+    conducted(task, tmp_path / "again")
     again = load(tmp_path / "again")
     findings = RunFindings(again)
     # a coder that is called as a source is one
@@ -372,8 +366,7 @@ def test_windows_of_another_draw_are_those_that_were_asked_about(
     examples = {"draw": 1, "scored": {"activating": 10, "non_activating": 10}}
     scorer = [{"name": "fuzzing", "kind": "fuzzing", "model": "lexical/rules"}]
     task = write_task(latents={"ids": [3, 4], "min_examples": 50}, examples=examples, scorer=scorer)
-    with ThreadPoolExecutor(1) as elsewhere:
-        elsewhere.submit(asyncio.run, conduct(load_task(task), tmp_path / "drawn")).result()
+    conducted(task, tmp_path / "drawn")
     run = load(tmp_path / "drawn")
     for found in RunFindings(run).latents():
         for told in found.told:

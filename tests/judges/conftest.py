@@ -9,11 +9,6 @@ import pytest
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def point_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     """Lets the service `fake`, OpenAI's and Anthropic's be a fake provider."""
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,8 @@ from harness.rating.book import Book
 from harness.rating.items import Item, Selection, items_of
 from harness.rating.server import RatingServer
 from harness.rating.session import Session
-from harness.runs.running import conduct
 from harness.store import Store
-from harness.task import load_task
+from tests.running import conducted
 
 ATTACK = "<img src=x onerror='window.owned=1'><script>window.owned=1</script>{{alert(1)}}\x1b[2J\u202e\u2028x"
 
@@ -49,9 +46,7 @@ def rated_run(tmp_path_factory: pytest.TempPathFactory, make_store: Callable[...
         "primary": {"scorer": "detection"},
     }
     (folder / "task.toml").write_text(tomli_w.dumps(task))
-    with ThreadPoolExecutor(1) as elsewhere:
-        elsewhere.submit(asyncio.run, conduct(load_task(folder / "task.toml"), folder / "run")).result()
-    return folder / "run"
+    return conducted(folder / "task.toml", folder / "run")
 
 
 @pytest.fixture

@@ -27,11 +27,6 @@ SETTINGS = {"logprobs": False}
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def provider(monkeypatch: pytest.MonkeyPatch) -> Any:
     async with FakeProvider() as found:
         monkeypatch.setenv("FAKE_BASE_URL", found.openai_url)

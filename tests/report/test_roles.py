@@ -20,11 +20,6 @@ FREE = {"name": "free", "kind": "contexts", "model": "lexical/rules"}
 PAID = {"name": "paid", "kind": "contexts", "model": "openai-api/fake/m"}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_explainers_made_of_others_are_told_by_the_models_that_write(
     write_task: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

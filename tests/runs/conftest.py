@@ -54,11 +54,6 @@ EXPLAINER, JUDGE = "openai-api/fake/explainer", "openai-api/fake/judge"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def remote_task(write_task: Callable[..., Path]) -> Callable[..., Path]:
     """Writes a task that asks `explainer` and `judge`, of which logprobs are known, of the service `fake`."""
 

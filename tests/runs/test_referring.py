@@ -65,8 +65,3 @@ async def test_what_is_wrong_is_told_before_anything_is_asked(
 
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.runs.conftest import anyio_backend, remote_task, results_of, units_of
+from tests.runs.conftest import remote_task, results_of, units_of
 
-__all__ = ["anyio_backend", "remote_task", "results_of", "units_of"]
+__all__ = ["remote_task", "results_of", "units_of"]

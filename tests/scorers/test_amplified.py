@@ -42,11 +42,6 @@ PAIRS = tuple(
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def models() -> Models:
     return Models({LOCAL: {"threads": 1}}, lambda client: client)
 

@@ -36,11 +36,6 @@ MINILM = 0.438695
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def rungs(store: Store) -> tuple[ScoredSet, ...]:
     """Two sets with the same activating windows and other silent ones."""
     settings = ExampleSettings.model_validate({"scored": {"activating": 40, "non_activating": 40}})

@@ -25,11 +25,6 @@ EXAMPLES = ScoredSet("random", (), LATENT, 8.0)
 MONTHS = Explanation("months")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True)
 def _known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.clients.models.connect", lambda name, settings: None)

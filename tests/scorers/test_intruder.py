@@ -16,11 +16,6 @@ from harness.values import Example, Passage, ScoredSet, TokenLogprob, Usage
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True)
 def _known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.clients.models.connect", lambda name, settings: None)

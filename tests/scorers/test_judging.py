@@ -32,11 +32,6 @@ WORDS = Explanation("the word w3")
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def examples(store: Store) -> ScoredSet:
     settings = ExampleSettings.model_validate({"scored": {"activating": 20, "non_activating": 20}})
     found = draw(store.coder("words"), 3, settings, 0)

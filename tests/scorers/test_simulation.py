@@ -21,11 +21,6 @@ pytestmark = pytest.mark.anyio
 WORDS = Explanation("the word cat")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def _example(tokens: Sequence[str], activations: Sequence[float]) -> Example:
     firing = any(activations)
     values = np.array(activations, np.float32)

@@ -44,11 +44,6 @@ AS_LINES = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=BOTH)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param

@@ -53,11 +53,6 @@ TEXTS = (
 )
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Any:
     """On a busy machine torch's threads wait for one another."""

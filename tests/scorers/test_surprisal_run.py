@@ -25,11 +25,6 @@ FAKE = "openai-api/fake/base"
 Z0 = "Various unrelated sentences."
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def scorer(model: str = LOCAL, **settings: Any) -> list[dict[str, Any]]:
     return [{"name": "surprisal", "kind": "surprisal", "model": model, "prompt": "tiny", **settings}]
 

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from harness.subject.models import find_model, load_model
+from harness.subject.tracing import Traced
+
 NOUNS = ["cat", "dog", "bird", "tree", "river", "stone", "house", "road", "lamp", "door"]
 VERBS = ["sees", "finds", "holds", "keeps", "leaves", "draws", "opens", "breaks"]
 
@@ -123,3 +126,16 @@ def model_folders(tmp_path_factory: pytest.TempPathFactory, make_tokenizer: Any)
 def llama(model_folders: dict[str, Path]) -> Path:
     """The random Llama's folder: 3 layers, width 16, 64 positions, 300 tokens."""
     return model_folders["llama"]
+
+
+@pytest.fixture(scope="module")
+def movable(model_folders: dict[str, Path]) -> dict[str, Traced]:
+    """The small models, whose logits an intervention can move."""
+    found = {
+        name: Traced(load_model(find_model(str(folder), None, Path()), "float32", "cpu"))
+        for name, folder in model_folders.items()
+    }
+    for one in found.values():
+        # random heads of this size hardly move: a wider spread of logits makes targets reachable
+        one.model.get_output_embeddings().weight.data *= 30  # pyright: ignore[reportCallIssue]
+    return found

@@ -23,18 +23,6 @@ DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 PROMPTS = pad_left([[5, 80, 41, 122, 9], [200, 17], [33], [7, 8, 9]])
 
 
-@pytest.fixture(scope="module")
-def traced(model_folders: dict[str, Path]) -> dict[str, Traced]:
-    found = {
-        name: Traced(load_model(find_model(str(folder), None, Path()), "float32", "cpu"))
-        for name, folder in model_folders.items()
-    }
-    for one in found.values():
-        # random heads of this size hardly move: a wider spread of logits makes targets reachable
-        one.model.get_output_embeddings().weight.data *= 30  # pyright: ignore[reportCallIssue]
-    return found
-
-
 def kl_by_forward_passes(steering: Steering, prompts: Padded, latent: int, strength: float) -> float:
     """KL one prompt at a time, whole, in float64 from the definition."""
     each = []
@@ -54,9 +42,9 @@ def points(kind: str) -> list[Hookpoint]:
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_kl_from_the_last_token_is_that_of_whole_passes(traced: dict[str, Traced], kind: str) -> None:
+def test_kl_from_the_last_token_is_that_of_whole_passes(movable: dict[str, Traced], kind: str) -> None:
     for point in points(kind):
-        steering = Steering(traced[kind], point, sae())
+        steering = Steering(movable[kind], point, sae())
         added = torch.stack([3.0 * steering.direction(4), -2.0 * steering.direction(9)])
         found = Prompts(steering, PROMPTS).kl(added).tolist()
         expected = [kl_by_forward_passes(steering, PROMPTS, *edit) for edit in ((4, 3.0), (9, -2.0))]
@@ -64,8 +52,8 @@ def test_kl_from_the_last_token_is_that_of_whole_passes(traced: dict[str, Traced
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_every_target_that_a_dense_sweep_reaches_is_met(traced: dict[str, Traced], kind: str) -> None:
-    steering = Steering(traced[kind], Hookpoint(f"{LAYERS[kind]}.1"), sae())
+def test_every_target_that_a_dense_sweep_reaches_is_met(movable: dict[str, Traced], kind: str) -> None:
+    steering = Steering(movable[kind], Hookpoint(f"{LAYERS[kind]}.1"), sae())
     check_against_sweep(steering, PROMPTS, range(6))
 
 
@@ -95,8 +83,8 @@ def test_the_fixture_subjects_latents_meet_what_a_dense_sweep_reaches() -> None:
     check_against_sweep(Steering(model, Hookpoint("model.layers.1"), coder), prompts, range(0, 24, 4))
 
 
-def test_a_latent_is_the_same_alone_and_among_others(traced: dict[str, Traced]) -> None:
-    steering = Steering(traced["llama"], Hookpoint("model.layers.0"), sae())
+def test_a_latent_is_the_same_alone_and_among_others(movable: dict[str, Traced]) -> None:
+    steering = Steering(movable["llama"], Hookpoint("model.layers.0"), sae())
     together = calibrate(steering, PROMPTS, [3, 4, 5], CalibrationSettings(rows=5))
     alone = calibrate(steering, PROMPTS, [4])
     for one, other in zip([found for found in together if found.latent == 4], alone, strict=True):
@@ -104,17 +92,17 @@ def test_a_latent_is_the_same_alone_and_among_others(traced: dict[str, Traced]) 
         assert one.strength == pytest.approx(other.strength, rel=1e-2)
 
 
-def test_a_direction_taken_away_is_calibrated_on_its_own(traced: dict[str, Traced]) -> None:
-    steering = Steering(traced["llama"], Hookpoint("model.layers.0"), sae())
+def test_a_direction_taken_away_is_calibrated_on_its_own(movable: dict[str, Traced]) -> None:
+    steering = Steering(movable["llama"], Hookpoint("model.layers.0"), sae())
     [found] = calibrate(steering, PROMPTS, [3], CalibrationSettings(targets=(0.1,), sign=-1))
     assert kl_by_forward_passes(steering, PROMPTS, 3, -found.strength) == pytest.approx(found.kl, rel=1e-3)
 
 
-def test_blocks_below_the_hookpoint_do_not_run_again(traced: dict[str, Traced]) -> None:
+def test_blocks_below_the_hookpoint_do_not_run_again(movable: dict[str, Traced]) -> None:
     ran: list[int] = []
-    steering = Steering(traced["llama"], Hookpoint("model.layers.1.mlp"), sae())
+    steering = Steering(movable["llama"], Hookpoint("model.layers.1.mlp"), sae())
     read = Prompts(steering, PROMPTS)
-    layers: Any = traced["llama"].model.get_submodule("model.layers")
+    layers: Any = movable["llama"].model.get_submodule("model.layers")
     hooks = [
         layer.self_attn.register_forward_hook(lambda *_, number=number: ran.append(number))
         for number, layer in enumerate(layers)
@@ -125,8 +113,8 @@ def test_blocks_below_the_hookpoint_do_not_run_again(traced: dict[str, Traced]) 
     assert ran == [1, 2]
 
 
-def test_strengths_beyond_numbers_have_a_status(traced: dict[str, Traced]) -> None:
-    steering = Steering(traced["llama"], Hookpoint("model.layers.1"), sae())
+def test_strengths_beyond_numbers_have_a_status(movable: dict[str, Traced]) -> None:
+    steering = Steering(movable["llama"], Hookpoint("model.layers.1"), sae())
     assert torch.isnan(Prompts(steering, PROMPTS).kl(torch.full((1, 16), torch.inf))).all()
 
 

@@ -27,11 +27,6 @@ PLANTED = CoderSettings(name="planted", kind="planted")
 PROMPTS = ("Log of the Petrel, April", "The ferry to Falbury leaves on")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def by_hand(prompt: str, change: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """The next token's log-probabilities, clean and with `change` of the last position's hidden state."""
     tokenizer = AutoTokenizer.from_pretrained(fixture("subject"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from harness.store.vocabulary import Vocabulary
 from harness.subject.hookpoints import Hookpoint, first, put
 from harness.subject.intervene import Intervening
 from harness.subject.intervened import Intervened
-from harness.subject.models import find_model, load_model
 from harness.subject.steer import Generation, Steering, pad_left
 from harness.subject.tracing import Traced
 from harness.subject.unembed import unembed
@@ -25,18 +23,6 @@ from tests.subject.test_steer import LAYERS, sae
 SETTINGS = InterventionSettings(targets=(0.1, 1.0), explain=3, select=2, score=4, top=4, tokens=5)
 LATENT = 7
 NORMS = {"llama": "model.norm", "gemma2": "model.norm", "gpt2": "transformer.ln_f", "neox": "gpt_neox.final_layer_norm"}
-
-
-@pytest.fixture(scope="module")
-def traced(model_folders: dict[str, Path]) -> dict[str, Traced]:
-    found = {
-        name: Traced(load_model(find_model(str(folder), None, Path()), "float32", "cpu"))
-        for name, folder in model_folders.items()
-    }
-    for one in found.values():
-        # random heads of this size hardly move: a wider spread of logits makes targets reachable
-        one.model.get_output_embeddings().weight.data *= 30  # pyright: ignore[reportCallIssue]
-    return found
 
 
 def _prompts() -> Cuts:
@@ -73,13 +59,13 @@ def _logits(traced: Traced, kind: str, tokens: tuple[int, ...], strength: float)
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_what_rises_is_what_plain_hooks_raise(traced: dict[str, Traced], kind: str) -> None:
+def test_what_rises_is_what_plain_hooks_raise(movable: dict[str, Traced], kind: str) -> None:
     prompts = _prompts()
-    for found in _intervening(traced[kind], kind).intervene(LATENT, prompts, seed=3):
+    for found in _intervening(movable[kind], kind).intervene(LATENT, prompts, seed=3):
         strength = found.calibration.strength
         assert [rise.text for rise in found.rises] == [cut.text for cut in prompts.explain]
         for cut, rise in zip(prompts.explain, found.rises, strict=True):
-            clean, steered = (_logits(traced[kind], kind, cut.tokens, s).softmax(-1) for s in (0.0, strength))
+            clean, steered = (_logits(movable[kind], kind, cut.tokens, s).softmax(-1) for s in (0.0, strength))
             change = steered - clean
             change[[0, 1]] = 0
             values, ids = change[:300].topk(4)
@@ -88,7 +74,7 @@ def test_what_rises_is_what_plain_hooks_raise(traced: dict[str, Traced], kind: s
             assert [by for _, by in rise.fell] == pytest.approx(change[:300].sort().values[:4].tolist(), abs=2e-6)
         moved = torch.stack(
             [
-                _logits(traced[kind], kind, cut.tokens, strength) - _logits(traced[kind], kind, cut.tokens, 0.0)
+                _logits(movable[kind], kind, cut.tokens, strength) - _logits(movable[kind], kind, cut.tokens, 0.0)
                 for cut in prompts.anywhere
             ]
         ).mean(0)
@@ -99,8 +85,8 @@ def test_what_rises_is_what_plain_hooks_raise(traced: dict[str, Traced], kind: s
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_direction_s_logits_are_those_of_norm_and_head(traced: dict[str, Traced], kind: str) -> None:
-    model = traced[kind].model
+def test_a_direction_s_logits_are_those_of_norm_and_head(movable: dict[str, Traced], kind: str) -> None:
+    model = movable[kind].model
     direction = torch.randn(16, generator=torch.Generator().manual_seed(1))
     norm, head = model.get_submodule(NORMS[kind]), model.get_output_embeddings()  # pyright: ignore[reportCallIssue]
     with torch.no_grad():
@@ -110,22 +96,22 @@ def test_a_direction_s_logits_are_those_of_norm_and_head(traced: dict[str, Trace
         unembed(model, torch.zeros(5))
 
 
-def test_strengths_are_found_on_the_prompts_to_score(traced: dict[str, Traced]) -> None:
+def test_strengths_are_found_on_the_prompts_to_score(movable: dict[str, Traced]) -> None:
     prompts = _prompts()
-    for found in _intervening(traced["llama"], "llama").intervene(LATENT, prompts, seed=3):
+    for found in _intervening(movable["llama"], "llama").intervene(LATENT, prompts, seed=3):
         each = []
         for cut in prompts.score:
-            clean = _logits(traced["llama"], "llama", cut.tokens, 0.0).double().log_softmax(-1)
-            steered = _logits(traced["llama"], "llama", cut.tokens, found.calibration.strength)
+            clean = _logits(movable["llama"], "llama", cut.tokens, 0.0).double().log_softmax(-1)
+            steered = _logits(movable["llama"], "llama", cut.tokens, found.calibration.strength)
             each.append(float((clean.exp() * (clean - steered.double().log_softmax(-1))).sum()))
         assert sum(each) / len(each) == pytest.approx(found.calibration.kl, rel=1e-3)
         assert found.calibration.status == "ok"
         assert found.calibration.kl == pytest.approx(found.calibration.target, rel=0.1)
 
 
-def test_continuations_depend_on_the_prompt_and_the_seed_and_share_their_noise(traced: dict[str, Traced]) -> None:
+def test_continuations_depend_on_the_prompt_and_the_seed_and_share_their_noise(movable: dict[str, Traced]) -> None:
     prompts = _prompts()
-    intervening = _intervening(traced["llama"], "llama")
+    intervening = _intervening(movable["llama"], "llama")
     weak, strong = intervening.intervene(LATENT, prompts, seed=3)
     assert [pair.clean for pair in weak.score] == [pair.clean for pair in strong.score]
     assert [pair.steered for pair in weak.score] != [pair.steered for pair in strong.score]
@@ -140,18 +126,18 @@ def test_continuations_depend_on_the_prompt_and_the_seed_and_share_their_noise(t
     assert other.rises == weak.rises
 
 
-def test_what_was_found_survives_json(traced: dict[str, Traced]) -> None:
+def test_what_was_found_survives_json(movable: dict[str, Traced]) -> None:
     # a strength without end makes logits that are no numbers
     settings = SETTINGS.model_copy(update={"targets": (0.1, 50.0)})
-    for found in _intervening(traced["llama"], "llama", settings).intervene(LATENT, _prompts(), seed=3):
+    for found in _intervening(movable["llama"], "llama", settings).intervene(LATENT, _prompts(), seed=3):
         told = json.loads(json.dumps(found.as_json(), allow_nan=False))
         assert Intervened.from_json(told) == found or found.calibration.kl != found.calibration.kl
         assert Intervened.from_json(told).as_json() == found.as_json()
 
 
-def test_without_prompts_to_choose_by_nothing_is_written_for_that(traced: dict[str, Traced]) -> None:
+def test_without_prompts_to_choose_by_nothing_is_written_for_that(movable: dict[str, Traced]) -> None:
     prompts = _prompts()
     none = Cuts(prompts.latent, prompts.explain, (), prompts.score, (), 0)
-    found = _intervening(traced["llama"], "llama").intervene(LATENT, none, seed=3)[0]
+    found = _intervening(movable["llama"], "llama").intervene(LATENT, none, seed=3)[0]
     assert found.select == ()
     assert found.change.rose == ()

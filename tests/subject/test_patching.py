@@ -27,11 +27,6 @@ ASKING = Asking(PROMPT, 0, (0.5, 1.0, 4.0), 6)
 LATENTS, SEED = 12, 5
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def subject_of(folder: Path, corpus: Path, layers: str, **settings: Any) -> SubjectTexts:
     settings = {"model": str(folder), "corpus": CorpusSettings(path=corpus, tokens=640), "context": 64, **settings}
     coder = CoderSettings(name="sae", kind="random-sae", hookpoint=f"{layers}.1", latents=LATENTS, k=2, seed=SEED)

@@ -41,11 +41,6 @@ SAE = CoderSettings(name="sae", hookpoint="model.layers.1", path=str(fixture("su
 PLANTED = CoderSettings(name="planted", kind="planted")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @lru_cache
 def plain_parts() -> tuple[Any, Any, dict[str, torch.Tensor]]:
     """Tokenizer, model and the SAE's weights."""

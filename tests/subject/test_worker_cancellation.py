@@ -26,11 +26,6 @@ PROMPTS = ["the cat", "the dog sees a", "a bird", "the river keeps the stone. th
 POINT = Hookpoint("model.layers.1")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass
 class Bench:
     """A worker with a traced model and a language model, and how jobs on it ended."""

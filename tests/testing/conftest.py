@@ -1,10 +1,3 @@
 """What tests of the fake provider share."""
 
 from __future__ import annotations
-
-import pytest
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"

@@ -148,9 +148,4 @@ def test_the_union_tells_both_halves_of_a_mixture(run: Any) -> None:
             assert len(unit.result["notes"]["modes"]) == 2
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 pytestmark.append(pytest.mark.anyio)

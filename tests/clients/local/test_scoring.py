@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from harness.clients import Client, Reply, Request
 from harness.errors import ContextTooLong
 from harness.questions.messages import Message
+from tests.clients.local.asking import all_of
 
 from .conftest import REAL
 
@@ -32,19 +33,6 @@ STORY = (
 def scoring(prefix: str, continuation: str, top: int | None = None) -> Request:
     messages = (Message("user", prefix),) if prefix else ()
     return Request(messages, 0, continuation=continuation, top_logprobs=top)
-
-
-async def all_of(client: Client, requests: Sequence[Request]) -> list[Reply]:
-    """Replies to requests that are all asked at once."""
-    replies: dict[int, Reply] = {}
-
-    async def one(number: int) -> None:
-        replies[number] = await client.generate(requests[number])
-
-    async with anyio.create_task_group() as group:
-        for number in range(len(requests)):
-            group.start_soon(one, number)
-    return [replies[number] for number in range(len(requests))]
 
 
 def tokenized(folder: Path, text: str) -> tuple[list[int], list[tuple[int, int]]]:

@@ -16,11 +16,6 @@ pytestmark = pytest.mark.anyio
 REQUEST = Request((Message("system", "Say what it is."), Message("user", "In May the harvest <<was>> late.")), 3)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_it_is_found_from_any_folder_and_is_the_one_of_the_fixtures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

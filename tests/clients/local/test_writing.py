@@ -6,17 +6,17 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import anyio
 import pytest
 import torch
 from tokenizers import Tokenizer
 
-from harness.clients import Client, Reply, Request
+from harness.clients import Client, Request
 from harness.clients.local.asked import Asked, How
 from harness.clients.local.causal import Causal
 from harness.clients.local.place import find_place
 from harness.errors import BadRequest, ContextTooLong
 from harness.questions.messages import Message, Tool
+from tests.clients.local.asking import all_of
 
 from .conftest import REAL
 
@@ -37,19 +37,6 @@ PROMPTS = [
 
 def writing(prompt: str, max_tokens: int = 12, **options: object) -> Request:
     return Request((Message("user", prompt),), max_tokens, **options)  # type: ignore[arg-type] - test data
-
-
-async def all_of(client: Client, requests: Sequence[Request]) -> list[Reply]:
-    """Replies to requests that are all asked at once."""
-    replies: dict[int, Reply] = {}
-
-    async def one(number: int) -> None:
-        replies[number] = await client.generate(requests[number])
-
-    async with anyio.create_task_group() as group:
-        for number in range(len(requests)):
-            group.start_soon(one, number)
-    return [replies[number] for number in range(len(requests))]
 
 
 def greedy(plain: Plain, name: str, ids: list[int], count: int) -> tuple[list[int], list[float]]:

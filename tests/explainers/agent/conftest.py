@@ -18,11 +18,6 @@ from harness.subject.effect import Change, Effect, Moved
 from harness.values import Example, Latent, Passage, Place, ReadText, Usage
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Words:
     """A subject that reads words: the latent fires on those that begin with "c", as strongly as they are long."""
 
