@@ -58,8 +58,7 @@ def interval_mark(row: SummaryRow, axis: Axis, chance: float) -> Markup:
 
 def axis_marks(axis: Axis, chance: float) -> Markup:
     """The scale above interval marks, with chance named."""
-    ticks = axis.ticks(4)
-    parts = [text(axis.at(tick), 22, figure(tick, 1 if len(ticks) < 12 else 2), "tick middle") for tick in ticks]
+    parts = [text(axis.at(tick), 22, told, "tick middle") for tick, told in axis.labels(4)]
     parts.append(text(axis.at(chance), 9, "chance", "tick middle quiet"))
     return svg(axis.stop + 8, 26, parts, "scale", "mark")
 
@@ -75,7 +74,10 @@ def histograms(data: ReportData, scorer: ScorerLine) -> tuple[Panel, ...]:
 
 
 def curves(data: ReportData, scorer: ScorerLine) -> Panel | None:
-    """Share of right verdicts from non-activating examples over the weakest to the strongest, a line an arm."""
+    """Share of right verdicts from non-activating examples over the weakest to the strongest, a line an arm.
+
+    Where nothing silent is asked about, as of interventions, there is no place for it.
+    """
     found = [curve for curve in data.curves if curve.scorer == scorer.name and curve.points]
     if not found:
         return None
@@ -85,10 +87,9 @@ def curves(data: ReportData, scorer: ScorerLine) -> Panel | None:
     across = Axis(min(quantiles, default=1), max(max(quantiles, default=1), min(quantiles, default=1) + 1), 110, 340)
     parts = _frame(down, 40, 350, 0.5)
     parts += [text(across.at(q), height - 18, str(q), "tick middle") for q in quantiles]
-    parts += [
-        text(64, height - 18, "silent", "tick middle"),
-        text(225, height - 3, "quantile of activation, weak to strong", "tick middle quiet"),
-    ]
+    if any(p.quantile is None for curve in found for p in curve.points):
+        parts.append(text(64, height - 18, "silent", "tick middle"))
+    parts.append(text(225, height - 3, "quantile of activation, weak to strong", "tick middle quiet"))
     ends = []
     for style, curve in zip(_styles([c.arm for c in found]), found, strict=True):
         parts.append(_curve(curve, style, across, down))
@@ -105,7 +106,7 @@ def _histogram(
     up = Axis(0, max(top, 1) * 1.06, height - 26, 8)
     parts = [line(34, up.at(t), width - 10, up.at(t), "grid") for t in up.ticks(4) if t == int(t)]
     parts += [text(28, up.at(t) + 4, count(t), "tick end") for t in up.ticks(4) if t == int(t)]
-    parts += [text(across.at(t), height - 10, figure(t, 1), "tick middle") for t in across.ticks(5)]
+    parts += [text(across.at(t), height - 10, told, "tick middle") for t, told in across.labels(5)]
     parts.append(line(across.at(chance), up.at(0), across.at(chance), 8, "chance"))
     for n, left, right in zip(np.histogram(scores[arm], edges)[0], edges[:-1], edges[1:], strict=True):
         if n:
@@ -195,5 +196,5 @@ def _apart(ends: Iterable[tuple[float, str, str]], gap: float = 14) -> list[tupl
 
 def _frame(down: Axis, left: float, right: float, chance: float) -> list[Markup]:
     parts = [line(left, down.at(t), right, down.at(t), "grid") for t in down.ticks(5)]
-    parts += [text(left - 6, down.at(t) + 4, figure(t, 1), "tick end") for t in down.ticks(5)]
+    parts += [text(left - 6, down.at(t) + 4, told, "tick end") for t, told in down.labels(5)]
     return [*parts, line(left, down.at(chance), right, down.at(chance), "chance")]

@@ -8,6 +8,7 @@ from harness.judges.items import KINDS
 from harness.judges.sheet import Difference, Rate, Sheet
 from harness.report.data import JudgeLine
 from harness.report.text import STATUS_WORDS, count, figure, span
+from harness.report.words import listed
 
 __all__ = ["cells", "judge_lines", "standing"]
 
@@ -40,8 +41,20 @@ def standing(sheet: Sheet) -> str:
 
 
 def judge_lines(judges: Sequence[JudgeLine]) -> tuple[str, ...]:
-    """One sentence for each scorer that a model judges for: what its sheet says, or that it has none."""
-    return tuple(_sentence(judge) for judge in judges)
+    """A sentence for each scorer that a model judges for: what its sheet says, or that it has none.
+
+    Scorers for which no model can have one share a sentence.
+    """
+    without: dict[str, list[str]] = {}
+    for judge in judges:
+        if judge.sheet is None and judge.kind not in KINDS:
+            without.setdefault(judge.model, []).append(judge.scorer)
+    shared = {
+        model: f"Judge not qualified: {model} for {listed(names)}; planted items are for {listed(KINDS)} alone."
+        for model, names in without.items()
+    }
+    lines = (shared[one.model] if one.scorer in without.get(one.model, ()) else _sentence(one) for one in judges)
+    return tuple(dict.fromkeys(lines))
 
 
 def _sentence(judge: JudgeLine) -> str:
@@ -53,9 +66,6 @@ def _sentence(judge: JudgeLine) -> str:
             f"({sheet.date[:10]}, {count(sheet.items)} planted items: TPR {_rate(sheet.tpr)}, FPR {_rate(sheet.fpr)}, "
             f"1s on near misses {_rate(sheet.near_miss.firing)}{flips}, parse rate {figure(sheet.parse.share)})."
         )
-    if judge.kind not in KINDS:
-        kinds = " and ".join(KINDS)
-        return f"Judge not qualified: {judge.model} for {judge.scorer}; planted items are for {kinds} alone."
     return (
         f"Judge not qualified: {judge.model} for {judge.scorer} has no sheet of just this model, settings, prompt and "
         f"batch beside this run; harness judge {judge.model} makes one."

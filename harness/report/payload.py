@@ -1,4 +1,8 @@
-"""What the page's script reads: an index of all latents, and their examples in compressed chunks."""
+"""What the page's script reads: an index of all latents, and their examples in compressed chunks.
+
+In either everything of one kind stands together, the texts of all latents' examples, then their activations, and so on:
+what is alike packs best side by side, a fifth smaller than latent by latent.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +32,12 @@ from harness.task import POPULATIONS
 __all__ = ["CHUNK", "Payload", "pack", "payload"]
 
 # about as much JSON as a browser unpacks and parses without a noticeable wait
-CHUNK = 400_000
+CHUNK = 1_000_000
 
 Payload = tuple[str, tuple[str, ...]]
+
+# the fields of each example of a latent
+_EXAMPLES = {"shown": ("p", "a", "q"), "scored": ("p", "a", "t", "q", "r", "m", "v")}
 
 
 def payload(data: ReportData) -> Payload:
@@ -39,7 +46,7 @@ def payload(data: ReportData) -> Payload:
     places: list[tuple[int, int]] = []
     for number, members in enumerate(_chunks(data)):
         places += [(number, position) for position in range(len(members))]
-        chunks.append(pack("[" + ",".join(members) + "]"))
+        chunks.append(pack(_columns(members)))
     return pack(_json(_index(data, places))), tuple(chunks)
 
 
@@ -48,21 +55,40 @@ def pack(text: str) -> str:
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
-def _chunks(data: ReportData) -> Iterator[list[str]]:
-    members: list[str] = []
+def _chunks(data: ReportData) -> Iterator[list[Mapping[str, str]]]:
+    """So many latents as make a chunk, each as JSON by kind; `scored.p` is `p` of each of its scored examples."""
+    members: list[Mapping[str, str]] = []
     size, names = 0, _figures(data)
     for latent in data.latents:
-        text = _json(_details(data, latent, names))
-        if members and size + len(text) > CHUNK:
+        kinds = {kind: _json(value) for kind, value in _by_kind(_details(data, latent, names))}
+        length = sum(map(len, kinds.values()))
+        if members and size + length > CHUNK:
             yield members
             members, size = [], 0
-        members.append(text)
-        size += len(text)
+        members.append(kinds)
+        size += length
     if members:
         yield members
 
 
+def _by_kind(details: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in details.items():
+        if name not in _EXAMPLES:
+            yield name, value
+            continue
+        for field in _EXAMPLES[name]:
+            yield f"{name}.{field}", [example[field] for example in value]
+
+
+def _columns(members: Sequence[Mapping[str, str]]) -> str:
+    """A JSON object of lists, a value a latent; null where a latent has nothing of that kind."""
+    kinds = dict.fromkeys(kind for member in members for kind in member)
+    columns = (f"{_json(kind)}:[{','.join(member.get(kind, 'null') for member in members)}]" for kind in kinds)
+    return "{" + ",".join(columns) + "}"
+
+
 def _index(data: ReportData, places: list[tuple[int, int]]) -> dict[str, Any]:
+    rows = [_row(data, latent, place) for latent, place in zip(data.latents, places, strict=True)]
     return {
         "arms": [_arm(arm) for arm in data.arms],
         "scorers": [
@@ -73,7 +99,7 @@ def _index(data: ReportData, places: list[tuple[int, int]]) -> dict[str, Any]:
         "status": STATUS_WORDS,
         "metrics": METRIC_NAMES,
         "figures": [visible(name) for name in _figures(data)],
-        "latents": [_row(data, latent, place) for latent, place in zip(data.latents, places, strict=True)],
+        "latents": {key: [row[key] for row in rows] for key in (rows[0] if rows else ())},
     }
 
 

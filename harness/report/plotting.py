@@ -99,7 +99,7 @@ def _value(scale: Scale, value: float) -> str:
 def _ticks(scale: Scale, axis: Axis) -> Iterator[tuple[float, str]]:
     """Where ticks stand and what they say; powers of ten with their fives and twos where these are few."""
     if not scale.logarithmic:
-        yield from ((axis.at(tick), figure(tick, 1)) for tick in axis.ticks(5))
+        yield from ((axis.at(tick), told) for tick, told in axis.labels(5))
         return
     tens = range(math.floor(axis.low), math.ceil(axis.high) + 1)
     for factors in ((1,), (1, 3), (1, 2, 5)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from harness.report.text import visible
+from harness.report.text import figure, visible
 
 __all__ = ["Axis", "line", "score_ends", "svg", "tag", "text"]
 
@@ -28,13 +28,21 @@ class Axis:
         return round(self.start + share * (self.stop - self.start), 1)
 
     def ticks(self, most: int = 5) -> list[float]:
-        """Round values, at most `most` of them."""
-        rough = (self.high - self.low) / most
-        power = 10 ** math.floor(math.log10(rough))
-        step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+        """Round values, at most `most` of them and one."""
+        step = self._step(most)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [round(index * step, 10) for index in range(first, last + 1)]
+
+    def labels(self, most: int = 5) -> list[tuple[float, str]]:
+        """Ticks with what they say: as many decimals as tell them apart, and at least one."""
+        digits = max(1, -math.floor(math.log10(self._step(most)) + 1e-9))
+        return [(tick, figure(tick, digits)) for tick in self.ticks(most)]
+
+    def _step(self, most: int) -> float:
+        rough = (self.high - self.low) / most
+        power = 10 ** math.floor(math.log10(rough))
+        return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
 
 
 def score_ends(values: Iterable[float], chance: float) -> tuple[float, float]:

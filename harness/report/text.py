@@ -8,7 +8,17 @@ from harness.visible import visible
 
 __all__ = ["METRIC_NAMES", "STATUS_WORDS", "count", "duration", "figure", "metric_name", "p_value", "span", "visible"]
 
-METRIC_NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1"}
+METRIC_NAMES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "f1": "F1",
+    "iou": "IoU",
+    "mcc": "MCC",
+    "kl": "KL",
+    "pearson": "Pearson's r",
+    "brier": "Brier score",
+    "nats_se": "standard error of nats",
+}
 
 STATUS_WORDS = {
     "ok": "ok",
@@ -24,10 +34,10 @@ STATUS_WORDS = {
 
 
 def figure(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
-    """A number with that many decimals and a true minus sign; a dash where there is none."""
+    """A number with that many decimals and a true minus sign, none where it rounds to 0; a dash where there is none."""
     if value is None or math.isnan(value):
         return "–"
-    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    text = f"{value:+z.{digits}f}" if sign else f"{value:z.{digits}f}"
     return text.replace("-", "−")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from harness.report.data import Comparison, RoleLine
 from harness.report.text import count, figure, metric_name, p_value, span
 
-__all__ = ["CONTROL_NOTES", "RUNG_NOTES", "conclusion", "evidence", "model_free_lines"]
+__all__ = ["CONTROL_NOTES", "RUNG_NOTES", "conclusion", "evidence", "listed", "model_free_lines"]
 
 CONTROL_NOTES = {
     "shuffled": "another latent's explanation",
@@ -99,9 +99,10 @@ def _who(noun: str, names: Sequence[str], *, everybody: bool) -> str:
         return f"The {noun} is"
     if everybody:
         return f"Every {noun} is"
-    return f"The {noun} {names[0]} is" if len(names) == 1 else f"The {noun}s {_listed(names)} are"
+    return f"The {noun} {names[0]} is" if len(names) == 1 else f"The {noun}s {listed(names)} are"
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """Names, at least one, as a sentence lists them."""
     *head, last = names
     return f"{', '.join(head)} and {last}" if head else last

@@ -374,6 +374,49 @@ def test_a_random_latents_page_has_the_arms_that_were_asked_about_it(
     assert [label.partition("\n")[0] for label in labels] == ["a", "a (shuffled)", "none", "lexical baseline"]
 
 
+def test_the_table_has_only_what_the_chosen_arm_has(tab: Tab, tmp_path: Path, data: ReportData) -> None:
+    """Another explainer's scorer has no column, latents of another arm no row, unless they are searched for."""
+    other = Arm("other")
+    first, *rest = data.latents
+    moved = tuple(
+        replace(
+            latent,
+            scores=tuple(
+                replace(s, arm=other) if (s.arm, s.scorer) == (data.arms[0], "fuzzing") else s for s in latent.scores
+            ),
+        )
+        for latent in rest
+    )
+    random = replace(
+        first,
+        latent=Latent("res6~random-coder", first.latent.index),
+        explanations=(),
+        scores=tuple(replace(s, arm=other) for s in first.scores if s.arm == data.arms[0]),
+    )
+    told = replace(data, arms=(*data.arms, other), latents=(random, *moved))
+    page = tab.open(write(told, tmp_path / "index.html"))
+    heads = page.locator("table.index thead th")
+    assert heads.all_inner_texts() == ["Latent", "Explanation", "detection", "Fires in", "Failures"]
+    assert len(column(page, 1)) == len(moved)
+    page.fill("#search", "random-coder")
+    assert column(page, 1) == [f"res6~random-coder {first.latent.index}"]
+    page.fill("#search", "")
+    page.select_option("#arm", label="other")
+    assert heads.all_inner_texts() == ["Latent", "Explanation", "detection", "fuzzing", "Fires in", "Apart", "Failures"]
+    assert f"res6~random-coder {first.latent.index}" in column(page, 1)
+
+
+def test_scores_are_listed_where_most_scorers_judge_few_arms(tab: Tab, tmp_path: Path, data: ReportData) -> None:
+    latent = next(one for one in data.latents if one.status == "ok" and len(one.scores) == len(data.arms) * 2)
+    own = dict(zip(data.arms, ("detection", "fuzzing", "none at all"), strict=True))
+    few = replace(latent, scores=tuple(s for s in latent.scores if s.scorer == own[s.arm]))
+    page = tab.open(write(replace(data, latents=(few,)), tmp_path / "index.html"), f"#latent=res6:{few.latent.index}")
+    page.wait_for_selector("table.arms")
+    assert page.locator("table.arms thead th").all_inner_texts() == ["Arm", "Explanation", "Scores"]
+    cells = page.locator("table.arms tbody td:last-child").all_inner_texts()
+    assert [cell.split(",")[0] for cell in cells] == ["detection", "fuzzing", ""]
+
+
 def test_going_back_and_on_with_links_keys_and_the_browsers_button(tab: Tab, report: Path, data: ReportData) -> None:
     page = tab.open(report)
     names = [f"Latent {x.latent.index}" for x in data.latents]

@@ -32,6 +32,18 @@ def test_ticks_are_round_few_and_inside(low: float, length: float) -> None:
     assert all(low - 1e-6 <= tick <= low + length + 1e-6 for tick in ticks)
 
 
+@given(st.floats(-30, 30), st.floats(0.01, 60))
+def test_ticks_say_where_they_stand_and_no_two_the_same(low: float, length: float) -> None:
+    labels = Axis(low, low + length, 0, 1).labels(5)
+    assert len({told for _, told in labels}) == len(labels)
+    assert all(float(told.replace("−", "-")) == pytest.approx(at) for at, told in labels)
+
+
+def test_ticks_have_one_decimal_where_that_tells_them_apart() -> None:
+    assert [told for _, told in Axis(0, 1, 0, 1).labels(5)] == ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
+    assert [told for _, told in Axis(0.4, 0.6, 0, 1).labels(4)] == ["0.40", "0.45", "0.50", "0.55", "0.60"]
+
+
 def test_an_interval_mark_stands_at_its_values() -> None:
     axis = score_axis([ROW], 0.5)
     root = ET.fromstring(interval_mark(ROW, axis, 0.5))
@@ -75,6 +87,21 @@ def test_a_curve_has_a_point_for_silence_and_for_each_quantile(data: ReportData)
         "silent",
         *(f"quantile {q}" for q in range(1, 11)),
     ]
+
+
+def test_silence_has_a_place_only_where_something_silent_was_asked_about(data: ReportData) -> None:
+    whole = curves(data, data.scorers[0])
+    firing = replace(
+        data,
+        curves=tuple(
+            replace(curve, points=tuple(p for p in curve.points if p.quantile is not None)) for curve in data.curves
+        ),
+    )
+    part = curves(firing, data.scorers[0])
+    assert whole is not None
+    assert part is not None
+    assert ">silent</text>" in whole.svg
+    assert "silent" not in part.svg
 
 
 def test_a_scorer_without_verdicts_has_no_curve(make_report: Callable[..., ReportData]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from harness.analysis.load import Run, load
 from harness.cli.show import print_results
 from harness.judges.qualify import Candidate, qualify
+from harness.report.data import JudgeLine
 from harness.report.gather import gather
 from harness.report.header import header
 from harness.report.judges import judge_lines
@@ -148,6 +149,14 @@ async def test_a_model_that_is_asked_otherwise_is_not_qualified(
     assert told(load(tmp_path / "runs" / "t")) == [
         f"Judge not qualified: {FAKE} for s; planted items are for detection and fuzzing alone."
     ]
+
+
+def test_scorers_that_no_sheet_is_for_share_a_sentence() -> None:
+    lines = [JudgeLine(name, "simulation", FAKE, None) for name in ("s", "t", "u")]
+    assert judge_lines([*lines, JudgeLine("v", "simulation", "openai-api/fake/b", None)]) == (
+        f"Judge not qualified: {FAKE} for s, t and u; planted items are for detection and fuzzing alone.",
+        "Judge not qualified: openai-api/fake/b for v; planted items are for detection and fuzzing alone.",
+    )
 
 
 async def test_judges_without_a_model_say_what_they_are_as_before(

@@ -57,7 +57,23 @@ def unpacked(page: str) -> tuple[dict[str, Any], list[Any]]:
     blocks = re.findall(r'<script type="text/plain" id="([\w-]+)">([A-Za-z0-9+/=]*)</script>', page)
     values = {name: json.loads(gzip.decompress(base64.b64decode(text))) for name, text in blocks}
     index = values.pop("index")
-    return index, [values[f"chunk-{row['at'][0]}"][row["at"][1]] for row in index["latents"]]
+    rows = index["latents"]
+    index["latents"] = [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)]
+    return index, [_latent(values[f"chunk-{row['at'][0]}"], row["at"][1]) for row in index["latents"]]
+
+
+def _latent(columns: dict[str, list[Any]], at: int) -> dict[str, Any]:
+    """One latent of a chunk, as the page's script puts it together."""
+    found: dict[str, Any] = {"shown": [], "scored": []}
+    for kind, values in columns.items():
+        name, _, field = kind.partition(".")
+        if not field:
+            found[name] = values[at]
+        for number, value in enumerate(values[at] if field else ()):
+            if number == len(found[name]):
+                found[name].append({})
+            found[name][number][field] = value
+    return found
 
 
 def poisoned(value: Any, keep: tuple[str, ...] = ("status", "outcome", "role", "rung")) -> Any:

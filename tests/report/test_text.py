@@ -52,3 +52,7 @@ def test_numbers_read_as_they_are_quoted() -> None:
     assert p_value(0.00004) == "p < 0.001"
     assert p_value(0.0312) == "p = 0.031"
     assert [duration(s) for s in (4.21, 143.2, 7300)] == ["4.2 s", "2 min 23 s", "2 h 1 min"]
+
+
+def test_what_rounds_to_nothing_has_no_sign() -> None:
+    assert [figure(-0.001), figure(-0.001, sign=True), figure(-0.006)] == ["0.00", "+0.00", "−0.01"]

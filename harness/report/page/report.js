@@ -25,11 +25,26 @@ async function unpack(id) {
 }
 
 function chunk(number) {
-  if (!chunks.has(number)) chunks.set(number, unpack(`chunk-${number}`));
+  if (!chunks.has(number)) chunks.set(number, unpack(`chunk-${number}`).then(byLatent));
   return chunks.get(number);
 }
 
-const fixed = (value, digits = 2) => value.toFixed(digits).replace("-", "−");
+// everything of one kind stands together, as that packs best; "scored.p" is p of each scored example
+function byLatent(columns) {
+  const latents = [];
+  for (const [kind, values] of Object.entries(columns)) {
+    const [name, field] = kind.split(".");
+    values.forEach((value, at) => {
+      const latent = latents[at] || (latents[at] = {});
+      if (field === undefined) latent[name] = value;
+      else value.forEach((one, i) => { ((latent[name] || (latent[name] = []))[i] || (latent[name][i] = {}))[field] = one; });
+    });
+  }
+  return latents;
+}
+
+// what rounds to nothing has no sign
+const fixed = (value, digits = 2) => (Number(value.toFixed(digits)) || 0).toFixed(digits).replace("-", "−");
 const strength = (value) => String(Number(value.toPrecision(4)));
 // two significant digits, written out
 const percent = (value) => `${Number((100 * value).toPrecision(2)).toLocaleString("en", { maximumFractionDigits: 8 })} %`;
@@ -42,12 +57,20 @@ const valueOf = (score) => (Array.isArray(score) ? score[0] : null);
 
 // ---------------------------------------------------------------- the table of latents
 
+// which scorers say anything of an arm: those of interventions nothing of an explainer of contexts
+function scorersOf(arm) {
+  const { scorers, latents } = state.index;
+  return scorers.map((scorer, s) => ({ scorer, s })).filter(({ s }) => latents.some((row) => row.scores[arm][s] !== null));
+}
+
+const saysOf = (row, arm) => row.explanations[arm] !== null || row.scores[arm].some((score) => score !== null);
+
 function columns() {
-  const { scorers } = state.index;
+  const scorers = scorersOf(state.arm);
   return [
     { key: "latent", title: "Latent", of: (row) => row.latent, text: true },
     { key: "words", title: "Explanation", of: (row) => wordsOf(row, state.arm).toLowerCase(), text: true },
-    ...scorers.map((scorer, s) => ({
+    ...scorers.map(({ scorer, s }) => ({
       key: `score-${s}`, title: scorer.name, hint: scorer.metric, of: (row) => valueOf(row.scores[state.arm][s]),
     })),
     { key: "rate", title: "Fires in", hint: "share of windows", of: (row) => row.rate },
@@ -96,7 +119,8 @@ function selected() {
     if (filter === "clean" && row.failures) return false;
     if (filter === "apart" && !(row.apart > 0.25)) return false;
     if (filter === "low" && !nearChance(row)) return false;
-    if (!wanted) return true;
+    // random latents have arms of their own, and others say nothing of them
+    if (!wanted) return row.status !== "ok" || saysOf(row, state.arm);
     if (identity(row).toLowerCase().includes(wanted)) return true;
     return row.explanations.some((line) => line && line[0] !== null && line[0].toLowerCase().includes(wanted));
   });
@@ -113,7 +137,8 @@ function selected() {
 function drawTable() {
   state.rows = selected();
   const head = el("tr", {}, ...columns().map(heading));
-  const body = el("tbody", {}, ...state.rows.slice(0, state.limit).map(tableRow));
+  const scorers = scorersOf(state.arm);
+  const body = el("tbody", {}, ...state.rows.slice(0, state.limit).map((row) => tableRow(row, scorers)));
   const table = el("table", { class: "index" }, el("thead", {}, head), body);
   const rest = state.rows.length - state.limit;
   const more = el("button", { class: "more", type: "button", onclick: () => { state.limit += PAGE_ROWS; drawTable(); } },
@@ -141,15 +166,14 @@ function sortBy(column) {
   if (button) button.focus();
 }
 
-function tableRow(row) {
-  const { scorers } = state.index;
+function tableRow(row, scorers) {
   const name = severalCoders() ? `${row.coder} ${row.latent}` : String(row.latent);
   const open = (event) => { if (!event.target.closest("a") && !String(getSelection())) location.hash = link(row); };
   return el("tr", { onclick: open, "data-latent": identity(row) },
     el("th", { scope: "row" }, el("a", { href: link(row) }, name)),
     el("td", { class: "words" }, row.status === "ok" ? explanation(row.explanations[state.arm])
       : el("span", { class: "fail" }, statusWords(row.status))),
-    ...scorers.map((scorer, s) => el("td", { class: "number" }, scoreText(row.scores[state.arm][s], scorer.chance))),
+    ...scorers.map(({ scorer, s }) => el("td", { class: "number" }, scoreText(row.scores[state.arm][s], scorer.chance))),
     el("td", { class: "number" }, row.rate === null ? "–" : percent(row.rate)),
     ...(scorers.length > 1 ? [el("td", { class: "number" }, row.apart === null ? "–" : fixed(row.apart))] : []),
     el("td", { class: "number" }, String(row.failures)));
@@ -175,16 +199,19 @@ function tokens(example, top, marks = []) {
 
 function armsTable(row) {
   const { arms, scorers } = state.index;
-  const head = el("tr", {}, el("th", { scope: "col" }, "Arm"), el("th", { scope: "col" }, "Explanation"),
-    ...scorers.map((s) => el("th", { scope: "col", class: "number" }, `${s.name}, ${s.metric}`)));
-  // random latents have arms of their own
-  const asked = (a) => row.explanations[a] !== null || row.scores[a].some((score) => score !== null);
   const random = row.coder.includes("~");
-  const shown = arms.map((arm, a) => [arm, a]).filter(([arm, a]) => asked(a) || !(random || arm.population));
+  const shown = arms.map((arm, a) => [arm, a]).filter(([arm, a]) => saysOf(row, a) || !(random || arm.population));
+  // where most scorers judge a few arms each, a column of each would be dashes
+  const sparse = shown.flatMap(([, a]) => row.scores[a]).filter((score) => score === null).length > (shown.length * scorers.length) / 2;
+  const told = (a) => scorers.map((s, i) => [s, row.scores[a][i]]).filter(([, score]) => score !== null);
+  const head = el("tr", {}, el("th", { scope: "col" }, "Arm"), el("th", { scope: "col" }, "Explanation"),
+    ...(sparse ? ["Scores"] : scorers.map((s) => `${s.name}, ${s.metric}`)).map((title) => el("th", { scope: "col", class: "number" }, title)));
   const rows = shown.map(([arm, a]) => el("tr", { class: arm.control ? "control" : "real" },
     el("th", { scope: "row" }, arm.label, arm.note ? el("small", {}, arm.note) : null),
     el("td", { class: "words" }, explanation(row.explanations[a]), partner(row, row.explanations[a])),
-    ...scorers.map((s, i) => el("td", { class: "number" }, scoreText(row.scores[a][i], s.chance, true)))));
+    ...(sparse
+      ? [el("td", { class: "number" }, ...told(a).map(([s, score]) => el("div", {}, `${s.name}, ${s.metric} `, scoreText(score, s.chance, true))))]
+      : scorers.map((s, i) => el("td", { class: "number" }, scoreText(row.scores[a][i], s.chance, true))))));
   return el("table", { class: "arms" }, el("thead", {}, head), el("tbody", {}, ...rows));
 }
 
@@ -422,7 +449,7 @@ function crumbs(row) {
 async function drawLatent(row) {
   const page = byId("page");
   const hash = location.hash;
-  const details = (await chunk(row.at[0]))[row.at[1]];
+  const details = { shown: [], scored: [], ...(await chunk(row.at[0]))[row.at[1]] };
   if (location.hash !== hash) return; // the reader has gone on meanwhile
   const facts = [row.coder, ...(row.hookpoint ? [" at ", el("code", {}, row.hookpoint)] : []), row.maximum === null ? "" : `; largest activation ${strength(row.maximum)}`,
     row.rate === null ? "" : `; fires in ${percent(row.rate)} of windows`, "."];
@@ -480,6 +507,7 @@ function openForPrint(open) {
 
 async function start() {
   state.index = await unpack("index");
+  state.index.latents = byLatent(state.index.latents);
   const select = byId("arm");
   select.append(...state.index.arms.map((arm, a) => el("option", { value: a }, arm.label)));
   select.parentElement.hidden = state.index.arms.length < 2;
