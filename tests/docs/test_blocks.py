@@ -44,6 +44,7 @@ RUN = {
 }
 # whose Python is run below on runs of the demo
 HERE = ("analysis", "examples", "spending", "statistics", "steering", "variance")
+DESIGN = "draws=4, explainer_samples=4, scorer_samples=4"
 TASK: dict[str, Any] = {
     "name": "t",
     "subject": {"model": "m", "corpus": {"path": "text.jsonl"}},
@@ -120,8 +121,9 @@ def test_python_of_a_page_works_on_a_run(folder: Path, name: str) -> None:
     (demo,) = (path for path in (folder / "stores").iterdir() if "sae" in {one.name for one in path.glob("coders/*")})
     names: dict[str, Any] = {"harness": harness}
     for block in blocks(name, "python"):
-        # the id of a store is another one on another machine
-        exec(re.sub(r'(?<=")stores/[^"]+', f"stores/{demo.name}", block.text), names)
+        # the id of a store is another one on another machine, and a page's design of four of each takes minutes
+        text = re.sub(r'(?<=")stores/[^"]+', f"stores/{demo.name}", block.text)
+        exec(text.replace(DESIGN, "draws=2, explainer_samples=1, scorer_samples=1, limit=2"), names)
 
 
 @pytest.mark.slow
