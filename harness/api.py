@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,10 +88,9 @@ def run(
 
     There an interrupt (a notebook's stop button) asks nothing new, finishes what is in flight and is then raised.
     """
-    stop = Stop()
-
-    async def work() -> Run:
-        return await arun(
+    return _anywhere(
+        partial(
+            arun,
             task,
             out,
             overrides=overrides,
@@ -99,11 +99,9 @@ def run(
             report=report,
             wait=wait,
             progress=progress,
-            stop=stop,
             crew=crew,
         )
-
-    return _anywhere(work, stop)
+    )
 
 
 async def ajudge(
@@ -145,10 +143,9 @@ def judge(
     seed: int = 0,
 ) -> tuple[Sheet, ...]:
     """As `ajudge`, for where nothing is awaited; inside a running event loop it works in a thread of its own."""
-    stop = Stop()
-
-    async def work() -> tuple[Sheet, ...]:
-        return await ajudge(
+    return _anywhere(
+        partial(
+            ajudge,
             model,
             out,
             prompts=prompts,
@@ -157,10 +154,8 @@ def judge(
             settings=settings,
             spend=spend,
             seed=seed,
-            stop=stop,
         )
-
-    return _anywhere(work, stop)
+    )
 
 
 async def avariance(
@@ -215,10 +210,9 @@ def variance(
     progress: Progress | None = None,
 ) -> Variance:
     """As `avariance`, for where nothing is awaited; inside a running event loop it works in a thread of its own."""
-    stop = Stop()
-
-    async def work() -> Variance:
-        return await avariance(
+    return _anywhere(
+        partial(
+            avariance,
             task,
             out,
             draws=draws,
@@ -231,20 +225,19 @@ def variance(
             scorer=scorer,
             top=top,
             progress=progress,
-            stop=stop,
         )
+    )
 
-    return _anywhere(work, stop)
 
-
-def _anywhere(work: Callable[[], Coroutine[Any, Any, T]], stop: Stop) -> T:
-    """Do what is awaited elsewhere, in a thread of its own where an event loop runs here."""
+def _anywhere(work: Callable[..., Coroutine[Any, Any, T]]) -> T:
+    """Do what is awaited elsewhere, with a `stop`; in a thread of its own where an event loop runs here."""
+    stop = Stop()
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work())
+        return asyncio.run(work(stop=stop))
     with ThreadPoolExecutor(1, thread_name_prefix="harness-run") as thread:
-        done = thread.submit(lambda: asyncio.run(work()))
+        done = thread.submit(lambda: asyncio.run(work(stop=stop)))
         try:
             return done.result()
         except KeyboardInterrupt:

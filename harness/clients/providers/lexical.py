@@ -12,11 +12,9 @@ quotes or says, put in or taken out; the same ones for every latent where the ex
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from random import Random
 from typing import Any
 
@@ -29,15 +27,14 @@ from harness.clients.providers._induction import induce
 from harness.clients.providers._overlap import overlap, telling
 from harness.clients.providers._simulating import odd_one, token_strengths
 from harness.clients.providers._steering import chances, described, held, mentions
+from harness.clients.providers._typed import USAGE, Answerable, answerable, rule_of
 from harness.clients.providers._writing import from_phrases, spelled
 from harness.clients.wire import Wire
 from harness.errors import BadRequest, TaskError
 from harness.questions.kinds import (
-    Amplified,
     Answer,
     Choice,
     Detect,
-    Experiment,
     Explain,
     Fuzz,
     Generate,
@@ -47,11 +44,10 @@ from harness.questions.kinds import (
     Simulate,
     Simulation,
     Steered,
-    Surprisal,
     Texts,
 )
 from harness.questions.replies import as_text
-from harness.values import Explanation, Passage, TokenLogprob, Usage, seed_of
+from harness.values import Explanation, Passage, TokenLogprob, seed_of
 
 __all__ = ["LexicalClient", "LexicalProvider", "LexicalSettings"]
 
@@ -75,7 +71,7 @@ class LexicalClient:
 
     def wire(self, request: Request) -> Wire:
         """A hash of the question, this client's version, and whether logprobs are wanted."""
-        question = self._question(request)
+        question = answerable(request, self.name)
         return Wire.of(
             {
                 "provider": "lexical",
@@ -93,7 +89,7 @@ class LexicalClient:
             BadRequest: the request carries no question, or its explanation a rule that is none.
         """
         await anyio.lowlevel.checkpoint()
-        question = self._question(request)
+        question = answerable(request, self.name)
         if isinstance(question, Explain | Rises):
             return self._said(question, _explained(question))
         if isinstance(question, Steered):
@@ -115,17 +111,8 @@ class LexicalClient:
     async def aclose(self) -> None:
         """Nothing is open."""
 
-    def _said(self, question: _Answered, answer: Answer, logprobs: Sequence[TokenLogprob] | None = None) -> Reply:
-        return Reply(as_text(answer, question), "stop", _USAGE, logprobs, model=self.name)
-
-    def _question(self, request: Request) -> _Answered:
-        if request.question is None:
-            raise BadRequest(f"{self.name} answers typed questions only, and this request has none", model=self.name)
-        if isinstance(request.question, Experiment):
-            raise BadRequest(f"{self.name} has no language model to experiment with", model=self.name)
-        if isinstance(request.question, Surprisal | Amplified):
-            raise BadRequest(f"{self.name} has no language model to tell how likely a text is", model=self.name)
-        return request.question
+    def _said(self, question: Answerable, answer: Answer, logprobs: Sequence[TokenLogprob] | None = None) -> Reply:
+        return Reply(as_text(answer, question), "stop", USAGE, logprobs, model=self.name)
 
     def _chances(self, question: Detect | Fuzz) -> list[float]:
         """For each passage the probability of 1."""
@@ -173,7 +160,7 @@ class LexicalClient:
 
     def _rule(self, data: Mapping[str, Any]) -> rules.Rule:
         try:
-            return _parsed(json.dumps(dict(data), sort_keys=True))
+            return rule_of(data)
         except ValueError as error:
             raise BadRequest(f"{self.name} cannot judge by the explanation's rule: {error}", model=self.name) from error
 
@@ -193,11 +180,6 @@ class LexicalProvider:
         if model != "rules":
             raise TaskError(f'there is no model "lexical/{model}"; the lexical baseline is "lexical/rules"')
         return LexicalClient(model)
-
-
-_Answered = Explain | Detect | Fuzz | Simulate | Intruder | Generate | Rises | Steered
-_USAGE = Usage(requests=1, cost=0.0)
-_parsed = lru_cache(maxsize=1024)(lambda data: rules.parse(json.loads(data)))
 
 
 def _explained(question: Explain | Rises) -> Explanation:

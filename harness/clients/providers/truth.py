@@ -31,15 +31,14 @@ from harness import resources, rules
 from harness.clients.protocol import Capabilities, Reply, Request
 from harness.clients.providers._simulating import token_strengths
 from harness.clients.providers._steering import held
+from harness.clients.providers._typed import USAGE, answerable, rule_of
 from harness.clients.providers._writing import library, peak, put_in, spelled
 from harness.clients.wire import Wire
 from harness.errors import BadRequest
 from harness.questions.kinds import (
-    Amplified,
     Answer,
     Choice,
     Detect,
-    Experiment,
     Explain,
     Fuzz,
     Generate,
@@ -49,11 +48,10 @@ from harness.questions.kinds import (
     Simulate,
     Simulation,
     Steered,
-    Surprisal,
     Texts,
 )
 from harness.questions.replies import as_text
-from harness.values import Explanation, Passage, Usage, seed_of
+from harness.values import Explanation, Passage, seed_of
 
 __all__ = ["TruthClient", "TruthProvider", "TruthSettings"]
 
@@ -145,17 +143,11 @@ class TruthClient:
         """Nothing is open."""
 
     def _question(self, request: Request) -> _Asked:
-        question = request.question
-        if question is None:
-            raise BadRequest(f"{self.name} answers typed questions only, and this request has none", model=self.name)
+        question = answerable(request, self.name)
         if isinstance(question, Explain | Rises):
             raise BadRequest(
                 f"{self.name} judges explanations and writes none; explain with another model", model=self.name
             )
-        if isinstance(question, Experiment):
-            raise BadRequest(f"{self.name} has no language model to experiment with", model=self.name)
-        if isinstance(question, Surprisal | Amplified):
-            raise BadRequest(f"{self.name} has no language model to tell how likely a text is", model=self.name)
         return question
 
     def _reply(self, question: _Asked, sample: int) -> Reply:
@@ -163,16 +155,16 @@ class TruthClient:
         whole = question.digest()
         fate = self._even("fate", whole, *([sample] if sample else []))
         if fate < settings.refused:
-            return Reply(_REFUSAL, "refusal", _USAGE, model=self.name)
+            return Reply(_REFUSAL, "refusal", USAGE, model=self.name)
         if fate < settings.refused + settings.malformed:
-            return Reply(_MALFORMED[seed_of(whole) % len(_MALFORMED)], "stop", _USAGE, model=self.name)
+            return Reply(_MALFORMED[seed_of(whole) % len(_MALFORMED)], "stop", USAGE, model=self.name)
         draw = [sample] if sample else []
         answer = (
             self._texts(question, sample) if isinstance(question, Generate) else self._answer(question, whole, draw)
         )
         if answer is None:
-            return Reply(_UNKNOWN, "stop", _USAGE, model=self.name)
-        return Reply(as_text(answer, question), "stop", _USAGE, model=self.name)
+            return Reply(_UNKNOWN, "stop", USAGE, model=self.name)
+        return Reply(as_text(answer, question), "stop", USAGE, model=self.name)
 
     def _texts(self, question: Generate, sample: int) -> Texts | None:
         """Stretches of text that have the concept or not; where it errs on one, one of the other kind."""
@@ -294,7 +286,7 @@ class TruthClient:
         if told.rule is None:
             return self._known.get(told.text.strip())
         try:
-            return _parsed(json.dumps(dict(told.rule), sort_keys=True))
+            return rule_of(told.rule)
         except ValueError:
             return None
 
@@ -333,8 +325,6 @@ class TruthProvider:
 
 
 _Asked = Detect | Fuzz | Simulate | Intruder | Generate | Steered
-_USAGE = Usage(requests=1, cost=0.0)
-_parsed = lru_cache(maxsize=1024)(lambda data: rules.parse(json.loads(data)))
 
 
 @lru_cache(maxsize=512)
