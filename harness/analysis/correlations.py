@@ -13,7 +13,7 @@ import pandas as pd
 from harness.metrics import CorrelationKind, correlation, ends
 from harness.runs.arms import NO_EXPLANATION
 
-__all__ = ["FEW", "SHARED", "correlation_matrix", "correlations", "shared_figures"]
+__all__ = ["FEW", "SHARED", "correlations", "shared_figures"]
 
 # below this many latents a correlation is flagged: an interval from 0.4 to 0.8 is then nothing unusual
 FEW = 30
@@ -47,15 +47,13 @@ def correlations(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def shared_figures(
-    scores: pd.DataFrame, figures: Mapping[str, str], *, rung: str = "random", controls: bool = False
-) -> pd.DataFrame:
+def shared_figures(scores: pd.DataFrame, figures: Mapping[str, str], *, rung: str = "random") -> pd.DataFrame:
     """What `correlations` correlates: one row a pair of scorers, latent and arm, with both figures.
 
     Columns `a, b, coder, latent, explainer, control, value_a, value_b`; the last two of a latent alone where neither
     scorer judges an explanation, as are then `explainer` and `control` missing.
     """
-    found = _figures(scores, figures, rung, controls=controls)
+    found = _figures(scores, figures, rung, controls=False)
     rows: list[tuple[Any, ...]] = []
     for a, b in combinations(figures, 2):
         one, other = found[a].beside(found[b]), found[b].beside(found[a])
@@ -63,15 +61,6 @@ def shared_figures(
             explainer, control = key[2:4] if len(key) > 2 else (None, None)
             rows.append((a, b, *_latent(key), explainer, control, one[key], other[key]))
     return pd.DataFrame(rows, columns=list(SHARED)).astype({"explainer": object, "control": object})
-
-
-def correlation_matrix(table: pd.DataFrame, kind: CorrelationKind = "spearman") -> pd.DataFrame:
-    """A table of correlations as a square: a row and a column for each scorer, missing on the diagonal."""
-    names = list(dict.fromkeys([*table["a"], *table["b"]]))
-    square = pd.DataFrame(math.nan, index=names, columns=names)
-    for a, b, value in zip(table["a"], table["b"], table[kind], strict=True):
-        square.loc[a, b] = square.loc[b, a] = value
-    return square
 
 
 class _Figures:

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.analysis.load import ScoreRow
-from harness.errors import StoreError, UserError
+from harness.errors import StoreError
 from harness.scorers.verdicts import NOWHERE, Verdicts
 
 if TYPE_CHECKING:
@@ -40,10 +40,8 @@ class _Said(NamedTuple):
 _Where = tuple[int, int]
 
 
-def disagreements(
-    run: Run, a: str | None = None, b: str | None = None, *, most: int = MOST, windows: int = WINDOWS
-) -> pd.DataFrame:
-    """The latents and explainers that two scorers rank most differently, of one pair of scorers or of all.
+def disagreements(run: Run, *, most: int = MOST, windows: int = WINDOWS) -> pd.DataFrame:
+    """The latents and explainers that two scorers rank most differently, of every pair of scorers.
 
     Scores of two scorers are on unlike scales, so an explainer's latents are ranked by each: `rank_a` and `rank_b` are
     the shares of latents with a lower score, ties counted one half. `difference` is a - b; rows descend by its size, at
@@ -53,15 +51,7 @@ def disagreements(
     the window's `text` (None where the store is gone), whether it is `activating`, its `quantile` (0 where it is not),
     and `a` and `b`, what each says of it from 0 to 1: a probability or label, the window's rank where a scorer orders
     them, or the largest simulated strength over ten.
-
-    Raises:
-        UserError: the run has no such scorer, or only one is given.
     """
-    if (a is None) != (b is None):
-        raise UserError("give two scorers to compare, or none for every pair")
-    for name in (a, b):
-        if name is not None and name not in run.scorers:
-            raise UserError(f'{run.path} has no scorer "{name}"; it has {", ".join(run.scorers)}')
     figures = {name: run.metric_of(name) for name in run.scorers}
     found: defaultdict[str, dict[str, dict[tuple[str, int], tuple[float, ScoreRow]]]] = defaultdict(dict)
     for row in run.score_rows():
@@ -73,11 +63,10 @@ def disagreements(
     texts = {
         (r["coder"], r["latent"], r["explainer"]): r["text"] for r in run.explanation_records() if r["control"] is None
     }
-    pairs = [(a, b)] if a is not None and b is not None else list(combinations(run.scorers, 2))
     store = _store(run)
     window = int(run.record["task"]["examples"]["window"])
     table: list[dict[str, Any]] = []
-    for one, other in pairs:
+    for one, other in combinations(run.scorers, 2):
         for explainer, scores in found.items():
             first, second = scores.get(one, {}), scores.get(other, {})
             latents = [latent for latent in first if latent in second]

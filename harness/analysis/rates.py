@@ -27,11 +27,11 @@ COLUMNS = (
 )
 
 
-def firing(run: Run, scorer: str | None = None, metric: str | None = None, *, bands: int = BANDS) -> pd.DataFrame:
+def firing(run: Run, scorer: str | None = None, metric: str | None = None) -> pd.DataFrame:
     """One row an arm, scorer and band of the firing rate, on the headline's rung.
 
-    The rate is the share of windows that a latent fires in. The latents with a figure are cut into `bands` of as many
-    latents each, rare to frequent; ties go to the same band, so there may be fewer. Columns `explainer, control, arm,
+    The rate is the share of windows that a latent fires in. Latents with a figure are cut into five bands of as many
+    each, rare to frequent; ties go to the same band, so there may be fewer. Columns `explainer, control, arm,
     scorer, metric`, `band` from 1, `rate_low, rate_high` (of its latents), `latents`, `mean` with `low, high` (95 %
     BCa, missing below 20 latents), and, the same in all bands, `spearman` of figure and rate over all latents with its
     interval. Failed scores and latents whose rate is not known are in none.
@@ -41,7 +41,7 @@ def firing(run: Run, scorer: str | None = None, metric: str | None = None, *, ba
         whose = {"explainer": explainer, "control": control, "arm": arm_label(explainer, control)}
         whose |= {"scorer": name, "metric": figure}
         rate, value = np.array([(rate, value) for _, _, rate, value in pairs], dtype=np.float64).T
-        table += [{**whose, **line} for line in _bands(rate, value, bands, run.seed)]
+        table += [{**whose, **line} for line in _bands(rate, value, run.seed)]
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
@@ -74,11 +74,11 @@ def figures_by_rate(run: Run, scorer: str | None = None, metric: str | None = No
     return dict(found)
 
 
-def _bands(rate: NDArray[np.float64], value: NDArray[np.float64], bands: int, seed: int) -> list[dict[str, Any]]:
+def _bands(rate: NDArray[np.float64], value: NDArray[np.float64], seed: int) -> list[dict[str, Any]]:
     told = correlation(rate, value)
     value_of_all = math.nan if told.value is None else told.value
     spearman = dict(zip(COLUMNS[-3:], (value_of_all, *ends(told.interval)), strict=True))
-    edges = np.unique(np.quantile(rate, np.arange(1, bands) / bands))
+    edges = np.unique(np.quantile(rate, np.arange(1, BANDS) / BANDS))
     band = np.unique(np.searchsorted(edges, rate, side="right"), return_inverse=True)[1]
     lines = []
     for number in range(int(band.max()) + 1):

@@ -28,7 +28,6 @@ def reliabilities(
     figures: Mapping[str, str],
     *,
     rung: str = "random",
-    splits: int = SPLITS,
     seed: int = 0,
 ) -> pd.DataFrame:
     """One row a scorer: `scorer, metric, n, latents, reliability, low, high`; missing where there is none.
@@ -46,7 +45,7 @@ def reliabilities(
             continue
         if (verdicts := row.verdicts) is not None:
             own = seed_of(seed, row.arm.coder, row.latent, "halves")
-            found[scorer].append(half_figures(verdicts, figures[scorer], splits=splits, seed=own))
+            found[scorer].append(half_figures(verdicts, figures[scorer], seed=own))
             latents[scorer].append(f"{row.arm.coder}:{row.latent}")
     table = [_row(scorer, figures[scorer], found[scorer], latents[scorer]) for scorer in figures]
     return pd.DataFrame(table, columns=list(COLUMNS))
