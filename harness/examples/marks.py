@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,8 @@ __all__ = ["THRESHOLD", "active_marks", "mark"]
 THRESHOLD: Final = 0.3
 
 
+# every arm is scored on the same examples: as many are remembered as latents are usually at work
+@lru_cache(maxsize=32)
 def mark(examples: ScoredSet, threshold: float, seed: int) -> tuple[Passage, ...]:
     """Mark the tokens of each example, right ones where it activates and wrong ones where it does not.
 

@@ -10,54 +10,61 @@ import numpy as np
 import pytest
 
 from fixtures.near_misses import Figures, World, collected_long, figures, one_sided
+from harness.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SEEDS = range(10)
 SCORERS = ("detection", "fuzzing", "simulation")
 FEW = 30
-# how many latents are asked about, by how often the judge errs: errors leave less of a difference
-LATENTS = {0.0: FEW, 0.1: FEW, 0.2: FEW, 0.3: 45, 0.4: None}
-WINDOWS = 100
+# windows of either half, and latents (all where None), that are asked about, by how often the judge errs: errors leave
+# less of a difference
+STUDIES = {0.0: (40, FEW), 0.1: (40, FEW), 0.2: (40, FEW), 0.3: (60, 45), 0.4: (100, None)}
+# of strengths they leave more than of labels
+STRENGTHS = STUDIES | {0.4: (50, None)}
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], World]:
-    """The planted latents of a seed, over a longer text."""
-    store = collected_long(tmp_path_factory.mktemp("long"))
-    return cache(lambda seed: World(store, seed, WINDOWS))
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return collected_long(tmp_path_factory.mktemp("long"))
 
 
 @pytest.fixture(scope="module")
-def broad(world: Callable[[int], World]) -> Callable[[float, int], Figures]:
-    """The figures of true, broad and shuffled explanations under a seed, where judges err so often."""
+def broad(store: Store) -> Callable[[str, float, int], Figures]:
+    """The figures of true, broad and shuffled explanations under a seed, where a scorer's judge errs so often."""
 
     @cache
-    def of(latents: int | None, seed: int) -> Figures:
-        errors = [error for error in LATENTS if LATENTS[error] == latents]
-        arms = world(seed).arms("broad")[:latents]
-        return anyio.run(figures, world(seed), arms, dict.fromkeys(SCORERS, errors))
+    def of(study: tuple[int, int | None], seed: int) -> Figures:
+        windows, latents = study
+        world = World(store, seed, windows)
+        errors = {scorer: [error for error in STUDIES if _study(scorer, error) == study] for scorer in SCORERS}
+        return anyio.run(figures, world, world.arms("broad")[:latents], errors)
 
-    return lambda error, seed: of(LATENTS[error], seed)
+    return lambda scorer, error, seed: of(_study(scorer, error), seed)
 
 
-@pytest.mark.parametrize("error", LATENTS)
+def _study(scorer: str, error: float) -> tuple[int, int | None]:
+    return (STRENGTHS if scorer == "simulation" else STUDIES)[error]
+
+
+@pytest.mark.parametrize("error", STUDIES)
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_true_explanations_beat_broad_ones_where_siblings_fire_and_these_beat_other_latents(
-    broad: Callable[[float, int], Figures], scorer: str, error: float
+    broad: Callable[[str, float, int], Figures], scorer: str, error: float
 ) -> None:
     for better, worse in (("true", "broad"), ("broad", "shuffled")):
         p = []
         for seed in SEEDS:
-            found = broad(error, seed)
+            found = broad(scorer, error, seed)
             first, second = (found[scorer, arm, error] for arm in (better, worse))
             assert len(first) >= FEW
             p.append(one_sided(first, second))
         assert sum(one < 0.01 for one in p) >= 9, (better, worse, p)
 
 
-def test_on_the_rung_of_siblings_they_fire_in_three_of_four_silent_windows(world: Callable[[int], World]) -> None:
-    here = world(0)
+def test_on_the_rung_of_siblings_they_fire_in_three_of_four_silent_windows(store: Store) -> None:
+    windows = 100
+    here = World(store, 0, windows)
     sets = here.sets("sibling")
     assert len(sets) >= 10
     for one in sets:
@@ -68,19 +75,20 @@ def test_on_the_rung_of_siblings_they_fire_in_three_of_four_silent_windows(world
         at = np.array([(place.context * 256 + place.start) // 32 for place in places if place is not None])
         truth = np.array([example.activating for example in one.examples])
         assert (np.isin(at, own) == truth).all()
-        assert np.isin(at[~truth], other).sum() >= 0.75 * WINDOWS
+        assert np.isin(at[~truth], other).sum() >= 0.75 * windows
         assert len(np.unique(at)) == len(at)
 
 
 @pytest.mark.parametrize("error", [0.1, 0.2])
 @pytest.mark.parametrize("scorer", ["detection", "fuzzing"])
 def test_errors_leave_their_share_of_what_tells_broad_explanations_from_the_truth(
-    broad: Callable[[float, int], Figures], scorer: str, error: float
+    broad: Callable[[str, float, int], Figures], scorer: str, error: float
 ) -> None:
     gone = []
     for seed in SEEDS:
-        found = broad(error, seed)
+        found = broad(scorer, error, seed)
         gone.append(found[scorer, "broad", error] - error - (1 - 2 * error) * found[scorer, "broad", 0.0])
     every = np.concatenate(gone)
-    deviation = np.sqrt(error * (1 - error) / (2 * WINDOWS * len(every)))
+    windows, _ = STUDIES[error]
+    deviation = np.sqrt(error * (1 - error) / (2 * windows * len(every)))
     assert every.mean() == pytest.approx(0, abs=3.5 * deviation)

@@ -24,6 +24,7 @@ from typing import Annotated, Any
 
 import anyio.to_thread
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -114,7 +115,8 @@ class TruthClient:
         self._revision = loaded.revision
         revision = f"{_VERSION}-{loaded.revision}"
         self.capabilities = Capabilities(logprobs=False, temperature=False, model_free=True, revision=revision)
-        self._known = {sentence: concept.parsed for concept in loaded.concepts for sentence in concept.sentences}
+        # one rule for all judges, so that what it says of a window is found out once
+        self._known = {sentence: rule_of(concept.rule) for concept in loaded.concepts for sentence in concept.sentences}
 
     def wire(self, request: Request) -> Wire:
         """A hash of the question, with all that decides the answer to it."""
@@ -342,9 +344,19 @@ def _strength(rule: rules.Rule, passage: Passage, *, marked: bool) -> float:
 
 
 def _strengths(rule: rules.Rule, passage: Passage) -> NDArray[np.float32]:
-    """The rule's strength on each token of a window, `[positions]`, what stands before it seen."""
+    """The rule's strength on each token of a window, `[positions]`, what stands before it seen; not to be written to.
+
+    Judges of other error rates, and scorers that mark other tokens, ask for the same.
+    """
+    return _strengths_on(rule, replace(passage, marks=()) if passage.marks else passage)
+
+
+@lru_cache(maxsize=4096)
+def _strengths_on(rule: rules.Rule, passage: Passage) -> NDArray[np.float32]:
     before = passage.preceding()
-    return rule.strengths(_text((*before, *passage.tokens)))[len(before) :]
+    strengths = rule.strengths(_text((*before, *passage.tokens)))[len(before) :]
+    strengths.setflags(write=False)
+    return strengths
 
 
 def _some(texts: Sequence[str], count: int, draw: Random) -> list[str]:
