@@ -40,7 +40,7 @@ foreign = [
 
 @pytest.mark.skipif(INSTALLED, reason="inspect_ai is installed")
 def test_without_inspect_the_package_is_named() -> None:
-    with pytest.raises(MissingDependency, match="pip install inspect-ai"):
+    with pytest.raises(MissingDependency, match=r'pip install "latent-harness\[inspect\]"'):
         connect("inspect/openai/gpt-4.1")
 
 

@@ -62,7 +62,7 @@ class InspectProvider:
             inspect_ai = importlib.import_module("inspect_ai.model")
         except ModuleNotFoundError as error:
             raise MissingDependency(
-                f'provider "inspect" needs the package "{error.name}": pip install inspect-ai'
+                f'provider "inspect" needs the package "inspect-ai" ({error}): pip install "latent-harness[inspect]"'
             ) from error
         return InspectClient(model, settings, inspect_ai)
 
