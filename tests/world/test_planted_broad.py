@@ -20,8 +20,6 @@ FEW = 30
 # windows of either half, and latents (all where None), that are asked about, by how often the judge errs: errors leave
 # less of a difference
 STUDIES = {0.0: (40, FEW), 0.1: (40, FEW), 0.2: (40, FEW), 0.3: (60, 45), 0.4: (100, None)}
-# of strengths they leave more than of labels
-STRENGTHS = STUDIES | {0.4: (50, None)}
 
 
 @pytest.fixture(scope="module")
@@ -30,32 +28,28 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
-def broad(store: Store) -> Callable[[str, float, int], Figures]:
-    """The figures of true, broad and shuffled explanations under a seed, where a scorer's judge errs so often."""
+def broad(store: Store) -> Callable[[float, int], Figures]:
+    """The figures of true, broad and shuffled explanations under a seed, where judges err so often."""
 
     @cache
     def of(study: tuple[int, int | None], seed: int) -> Figures:
         windows, latents = study
         world = World(store, seed, windows)
-        errors = {scorer: [error for error in STUDIES if _study(scorer, error) == study] for scorer in SCORERS}
-        return anyio.run(figures, world, world.arms("broad")[:latents], errors)
+        errors = [error for error in STUDIES if STUDIES[error] == study]
+        return anyio.run(figures, world, world.arms("broad")[:latents], dict.fromkeys(SCORERS, errors))
 
-    return lambda scorer, error, seed: of(_study(scorer, error), seed)
-
-
-def _study(scorer: str, error: float) -> tuple[int, int | None]:
-    return (STRENGTHS if scorer == "simulation" else STUDIES)[error]
+    return lambda error, seed: of(STUDIES[error], seed)
 
 
 @pytest.mark.parametrize("error", STUDIES)
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_true_explanations_beat_broad_ones_where_siblings_fire_and_these_beat_other_latents(
-    broad: Callable[[str, float, int], Figures], scorer: str, error: float
+    broad: Callable[[float, int], Figures], scorer: str, error: float
 ) -> None:
     for better, worse in (("true", "broad"), ("broad", "shuffled")):
         p = []
         for seed in SEEDS:
-            found = broad(scorer, error, seed)
+            found = broad(error, seed)
             first, second = (found[scorer, arm, error] for arm in (better, worse))
             assert len(first) >= FEW
             p.append(one_sided(first, second))
@@ -82,11 +76,11 @@ def test_on_the_rung_of_siblings_they_fire_in_three_of_four_silent_windows(store
 @pytest.mark.parametrize("error", [0.1, 0.2])
 @pytest.mark.parametrize("scorer", ["detection", "fuzzing"])
 def test_errors_leave_their_share_of_what_tells_broad_explanations_from_the_truth(
-    broad: Callable[[str, float, int], Figures], scorer: str, error: float
+    broad: Callable[[float, int], Figures], scorer: str, error: float
 ) -> None:
     gone = []
     for seed in SEEDS:
-        found = broad(scorer, error, seed)
+        found = broad(error, seed)
         gone.append(found[scorer, "broad", error] - error - (1 - 2 * error) * found[scorer, "broad", 0.0])
     every = np.concatenate(gone)
     windows, _ = STUDIES[error]
