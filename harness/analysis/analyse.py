@@ -18,7 +18,7 @@ from harness.analysis.disagreements import disagreements
 from harness.analysis.interventions import interventions, pairs, regressions
 from harness.analysis.load import Run, load
 from harness.analysis.matching import labels
-from harness.analysis.quantiles import quantiles
+from harness.analysis.quantiles import quantiles_of
 from harness.analysis.rates import firing
 from harness.analysis.rows import where
 from harness.analysis.tables import latent_table
@@ -60,7 +60,7 @@ TABLES: Mapping[str, Table] = {
     "latents": Table("a latent and explainer: explanation and scores", _latents),
     "quantiles": Table(
         "an arm, scorer, rung and quantile of activation (figure 3)",
-        lambda run, scorer, _: _kept(quantiles(run.score_rows(), run.seed), scorer),
+        lambda run, scorer, _: _kept(quantiles_of(run), scorer),
     ),
     "layers": Table("a coder, arm and scorer (figure A5)", layers),
     "interventions": Table(
@@ -75,7 +75,7 @@ TABLES: Mapping[str, Table] = {
     "firing": Table("an arm, scorer and band of the firing rate", firing),
     "calibration": Table(
         "an arm, scorer, rung and tenth of the probability",
-        lambda run, scorer, _: _kept(calibrations(run.score_rows()), scorer),
+        lambda run, scorer, _: _kept(calibrations(run.sample.score_rows()), scorer),
     ),
     "disagreements": Table(
         "a latent and explainer that two scorers rank most differently, with evidence (A.4.7)",

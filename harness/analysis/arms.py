@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from harness.analysis.nulls import with_nulls
-from harness.analysis.rows import where
+from harness.analysis.rows import figure_of, known, where
 from harness.analysis.tables import summary
 from harness.metrics import CHANCE
+from harness.runs.skimming import FIXED
+from harness.runs.units import alone
 from harness.values import Usage
 
 if TYPE_CHECKING:
@@ -32,15 +35,17 @@ def arms(run: Run, scorer: str | None = None, metric: str | None = None) -> pd.D
     rates on the headline's rung (`harness.analysis.nulls.with_nulls`); the median of the explanations' `words` and
     `characters`, where there are any; and `dollars`, what the explanation of one latent cost on average, missing where
     no price is known, 0 without a language model. `gain_per_dollar` is how far the mean with failures at chance stands
-    above chance, for each dollar that explaining 1,000 latents costs; missing where that costs nothing.
+    above chance, for each dollar that explaining 1,000 latents costs; missing where that costs nothing. Of a large run
+    (`Run.large`) the null is of `Run.sample`, all else of all latents.
 
     Raises:
         UserError: the metric is unknown, or the scorer or every scorer lacks it.
     """
-    scores, rows = run.scores(), list(run.score_rows())
-    written = _written(run.explanation_records())
+    wanted = run.shown_figures() | ({metric} if metric is not None else set())
+    scores, rows = run.score_frame(wanted), list(run.sample.score_rows())
+    written = _written_columns(run) if run.large else _written(run.explanation_records())
     tables = []
-    for rung in dict.fromkeys([run.rung, *scores["rung"]]):
+    for rung in dict.fromkeys([run.rung, *known(scores, "rung")[1]]):
         for name in _ordered(run, scorer):
             if where(scores, rung=rung, scorer=name).empty:
                 continue
@@ -65,9 +70,10 @@ def layers(run: Run, scorer: str | None = None, metric: str | None = None) -> pd
     Raises:
         UserError: as `arms`.
     """
-    scores = where(run.scores(), rung=run.rung)
+    wanted = run.shown_figures() | ({metric} if metric is not None else set())
+    scores = where(run.score_frame(wanted), rung=run.rung)
     tables = []
-    for coder in dict.fromkeys(scores["coder"].tolist()):
+    for coder in known(scores, "coder")[1]:
         own = where(scores, coder=coder)
         hookpoint = next(iter(own["hookpoint"]))
         for name in _ordered(run, scorer):
@@ -103,7 +109,7 @@ def _ordered(run: Run, scorer: str | None) -> list[str]:
 
 
 def _has(scores: pd.DataFrame, scorer: str, metric: str) -> bool:
-    return any(row.get(metric) is not None for row in where(scores, scorer=scorer)["metrics"].tolist())
+    return bool((~np.isnan(figure_of(where(scores, scorer=scorer), metric))).any())
 
 
 _Arm = tuple[str | None, str | None]
@@ -124,6 +130,35 @@ def _written(records: list[dict[str, Any]]) -> dict[_Arm, dict[str, float]]:
             "dollars": _dollars([row["usage"] for row in rows]),
         }
     return found
+
+
+def _written_columns(run: Run) -> dict[_Arm, dict[str, float]]:
+    """The same of a large run, out of its columns."""
+    groups: dict[_Arm, list[NDArray[np.int64]]] = {}
+    for at, arm in enumerate(run.arms):
+        numbers = run.columns.explanations(at)
+        if alone(arm) or (numbers == FIXED).all():
+            continue
+        groups.setdefault((arm.explainer, arm.control), []).append(numbers[numbers >= 0])
+    found = {}
+    for arm, parts in groups.items():
+        own = np.concatenate(parts)
+        words, characters, requests, cost = (
+            run.columns[f"explanation/{name}"][own] for name in ("words", "characters", "requests", "cost")
+        )
+        used = ~np.isnan(requests)
+        priced = used.any() and not (np.isnan(cost) & (requests > 0)).any()
+        found[arm] = {
+            "words": _median(words),
+            "characters": _median(characters),
+            "dollars": float(np.nansum(cost[used]) / used.sum()) if priced else math.nan,
+        }
+    return found
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    there = values[~np.isnan(values)]
+    return float(np.median(there)) if len(there) else math.nan
 
 
 def _dollars(usages: list[Mapping[str, Any] | None]) -> float:

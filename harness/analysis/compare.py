@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from harness.analysis.correlations import correlations
-from harness.analysis.costs import costs
+from harness.analysis.costs import costs_of
 from harness.analysis.differences import differences
 from harness.analysis.load import Run, ScoreRow, load
 from harness.analysis.matching import labels, match, same_scorer
@@ -29,7 +29,7 @@ class RunComparison:
     `arms` is the summary of `harness.analysis.tables`, `differences` that of `harness.analysis.differences`.
     `correlations` (`harness.analysis.correlations`) and `reliabilities` (`harness.analysis.reliabilities`) are of all
     scorers, each by the figure that it is shown by; `costs` (`harness.analysis.costs`) has a column `run` before its
-    own. `runs` are the runs' names in these tables, `notes` what was left out of them and why.
+    own. Reliabilities of a large run (`Run.large`) are of `Run.sample`. `runs` are the runs' names in these tables, `notes` what was left out of them and why.
     """
 
     runs: tuple[str, ...]
@@ -71,7 +71,8 @@ def _opened(path: str | Path, stack: ExitStack) -> Run:
 
 def _compare(runs: Sequence[Run], metric: str | None, scorer: str | None) -> RunComparison:
     names, first = labels(runs), runs[0]
-    frames = [run.scores().assign(run=name) for run, name in zip(runs, names, strict=True)]
+    wanted = set().union(*(run.shown_figures() for run in runs), {metric} if metric is not None else ())
+    frames = [run.score_frame(wanted).assign(run=name) for run, name in zip(runs, names, strict=True)]
     for run, frame in zip(runs, frames, strict=True):
         if frame.empty:
             raise RunError(f"{run.path}: nothing is scored yet")
@@ -81,7 +82,7 @@ def _compare(runs: Sequence[Run], metric: str | None, scorer: str | None) -> Run
     scores = pd.concat(frames, ignore_index=True)
     figures, notes = _figures(runs, names, scorer, metric)
     margin, seed, rung = first.ranking["margin"], first.seed, first.rung
-    rows = {_same(row): row for run in runs for row in run.score_rows()}
+    rows = {_same(row): row for run in runs for row in run.sample.score_rows()}
     return RunComparison(
         tuple(names),
         scorer,
@@ -90,7 +91,7 @@ def _compare(runs: Sequence[Run], metric: str | None, scorer: str | None) -> Run
         rung,
         summary(scores, metric, scorer, rung, seed=seed),
         differences(scores, metric, scorer, margin=margin, rung=rung, seed=seed),
-        correlations(_with_text(runs, names, scores), figures, rung=rung),
+        correlations(scores if len(runs) == 1 else _with_text(runs, names, scores), figures, rung=rung),
         reliabilities(rows.values(), figures, rung=rung, seed=seed),
         pd.concat([_costs(run, name) for run, name in zip(runs, names, strict=True)], ignore_index=True),
         tuple(notes),
@@ -159,6 +160,6 @@ def _cell(value: Any) -> Any:
 
 def _costs(run: Run, name: str) -> pd.DataFrame:
     models = {arm["name"]: arm.get("model") for arm in run.record["task"]["explainer"]}
-    table = costs(run.explanations(), run.scores(), models)
+    table = costs_of(run, models)
     table.insert(0, "run", name)
     return table

@@ -6,14 +6,20 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from harness.analysis.columns import USAGE
 from harness.runs.arms import NO_EXPLANATION
 from harness.values import Usage
 
-__all__ = ["costs"]
+if TYPE_CHECKING:
+    from harness.analysis.load import Run
+
+__all__ = ["costs", "costs_of"]
 
 COLUMNS = (
     *("stage", "name", "model", "rung", "units", "examples"),
@@ -41,6 +47,58 @@ def costs(explanations: pd.DataFrame, scores: pd.DataFrame, models: Mapping[str,
         if _own(row):
             groups["score", row["scorer"], row["scorer_model"], row["rung"]].append(row)
     return pd.DataFrame([_row(*key, group) for key, group in groups.items()], columns=list(COLUMNS))
+
+
+def costs_of(run: Run, models: Mapping[str, str | None]) -> pd.DataFrame:
+    """`costs` of a run; of a large one out of its columns."""
+    if not run.large:
+        return costs(run.explanations(), run.scores(), models)
+    columns, rows = run.columns, []
+    groups: defaultdict[tuple[str, str, str | None, str | None], list[NDArray[np.int64]]] = defaultdict(list)
+    for at, arm in enumerate(run.arms):
+        if arm.control not in (None, NO_EXPLANATION):
+            continue
+        numbers = columns.explanations(at).astype(np.int64)
+        if arm.explainer is not None:
+            groups["explain", arm.explainer, models.get(arm.explainer), None].append(numbers[numbers >= 0])
+    for at, arm in enumerate(run.arms):
+        if arm.control not in (None, NO_EXPLANATION):
+            continue
+        for other, scoring in enumerate(run.scoring):
+            scores = columns.scores(at, other)
+            if scores is not None:
+                key = ("score", scoring.scorer, scoring.model, scoring.rung)
+                groups[key].append(scores[scores >= 0].astype(np.int64))
+    for key, parts in groups.items():
+        own = np.concatenate(parts)
+        kind = "explanation" if key[0] == "explain" else "score"
+        used = {name: columns[f"{kind}/{name}"][own] for name in USAGE}
+        asked = ~np.isnan(used["requests"])
+        used = {name: values[asked] for name, values in used.items()}
+        examples = math.nan
+        if kind == "score" and asked.any():
+            examples = float((columns["score/n_pos"][own[asked]] + columns["score/n_neg"][own[asked]]).mean())
+        if asked.any():
+            rows.append(_mean_row(key, int(asked.sum()), examples, used))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _mean_row(
+    key: tuple[str, str, str | None, str | None], units: int, examples: float, used: Mapping[str, NDArray[np.float64]]
+) -> dict[str, Any]:
+    requests = used["requests"] > 0
+    priced = not np.isnan(used["cost"][requests]).any() and requests.any()
+    return {
+        **dict(zip(("stage", "name", "model", "rung"), key, strict=True)),
+        "units": units,
+        "examples": examples,
+        "calls": float(used["requests"].mean()),
+        "prompt": float((used["input"] + used["cache_read"] + used["cache_write"]).mean()),
+        "cached": float(used["cache_read"].mean()),
+        "reply": float(used["output"].mean()),
+        "reasoning": float(used["reasoning"].mean()),
+        "dollars": float(np.nansum(used["cost"]) / units) if priced else math.nan,
+    }
 
 
 def _own(row: Mapping[Any, Any]) -> bool:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.arms import layer_of
-from harness.analysis.tables import Arm, Score
+from harness.analysis.score import Score
+from harness.analysis.tables import Arm
 from harness.errors import UserError
 from harness.metrics import correlation, mean_interval, regression, unpaired_interval
 from harness.metrics.intervals import Interval, ends

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,14 @@ from harness.values import Explanation, Failure
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Run", "ScoreRow", "load"]
+    from harness.analysis.columns import Columns
+
+__all__ = ["MANY", "SAMPLE", "Run", "ScoreRow", "load"]
+
+# of more latents tables are made from columns (`harness.analysis.columns`), below that unit by unit
+MANY = 20_000
+# latents of such a run whose single verdicts are looked at
+SAMPLE = 1000
 
 _EXPLANATIONS = (
     "run", "coder", "hookpoint", "latent", "explainer", "control", "text", "status", "message", "base_rate", "usage",
@@ -75,15 +82,51 @@ def load(run: str | Path) -> Run:
 
 
 class Run:
-    """A run's results as DataFrames; reading changes nothing."""
+    """A run's results as DataFrames; reading changes no result.
 
-    def __init__(self, path: Path, journal: Journal) -> None:
+    `only` are some of its latents by coder, of which alone everything is then told.
+    """
+
+    def __init__(self, path: Path, journal: Journal, only: Mapping[str, Sequence[int]] | None = None) -> None:
         self.path = path
         self.journal = journal
+        self._only = only
         tasks = journal.tasks()
         if not tasks:
             raise RunError(f"{path}: nothing has run here yet")
         self.task: TaskRecord = tasks[-1]
+
+    def part(self, latents: Mapping[str, Collection[int]]) -> Run:
+        """The run as if it had these of its latents alone, in its own order; it shares the journal."""
+        chosen = {coder: set(indices) for coder, indices in latents.items()}
+        only = {
+            coder: [index for index in indices if index in chosen.get(coder, ())]
+            for coder, indices in self.record["latents"].items()
+        }
+        return Run(self.path, self.journal, only)
+
+    @property
+    def large(self) -> bool:
+        """Whether there are more latents than can be looked at one by one: `columns` then stand for the units."""
+        return sum(map(len, self.latents.values())) > MANY
+
+    @cached_property
+    def sample(self) -> Run:
+        """What tables rest on that need single verdicts: all of the run, or of a large one some latents.
+
+        These are the first in the seeded order, as many of each coder: a random sample.
+        """
+        if not self.large:
+            return self
+        each = max(1, SAMPLE // len(self.latents))
+        return self.part({coder: indices[:each] for coder, indices in self.latents.items()})
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The scores of all latents as arrays; made once and kept beside the journal."""
+        from harness.analysis.columns import columns
+
+        return columns(self)
 
     def close(self) -> None:
         """Close the journal; nothing can be read after that."""
@@ -133,7 +176,7 @@ class Run:
     @property
     def latents(self) -> Mapping[str, list[int]]:
         """The chosen latents of each coder, in the seeded order."""
-        return self.record["latents"]
+        return self.record["latents"] if self._only is None else self._only
 
     @property
     def populations(self) -> Mapping[str, Mapping[str, Any]]:
@@ -177,9 +220,9 @@ class Run:
     def explanation_units(self) -> Iterator[tuple[ExplanationArm, int, Unit | None]]:
         """Arm, latent and unit of what is done; the unit is None for controls whose words are constant."""
         for arm in self.arms:
-            units = {unit.key: unit for unit in self.journal.units(arm.digest)}
-            cycle = self.latents[arm.coder]
-            for at, latent in enumerate(cycle):
+            units = {unit.key: unit for unit in self._units(arm)}
+            cycle = self.record["latents"][arm.coder]
+            for at, latent in self._placed(arm.coder):
                 if fixed(arm):
                     yield arm, latent, None
                     continue
@@ -189,9 +232,19 @@ class Run:
                 if key in units:
                     yield arm, latent, units[key]
 
+    def _placed(self, coder: str) -> Iterator[tuple[int, int]]:
+        """The latents that are told of, with their places in the order of all."""
+        kept = None if self._only is None else set(self._only[coder])
+        for at, latent in enumerate(self.record["latents"][coder]):
+            if kept is None or latent in kept:
+                yield at, latent
+
+    def _units(self, arm: ExplanationArm | ScoreArm) -> Iterator[Unit]:
+        return self.journal.units(arm.digest, None if self._only is None else self._only[arm.coder])
+
     def score_rows(self) -> Iterator[ScoreRow]:
         """Every score that is done, and those that had no explanation to score."""
-        units = {arm.digest: {u.key: u for u in self.journal.units(arm.digest)} for arm in self.scoring}
+        units = {arm.digest: {u.key: u for u in self._units(arm)} for arm in self.scoring}
         for arm, latent, unit in self.explanation_units():
             explanation = constant(arm.control) if unit is None else explanation_of(unit)
             for scoring in self.scoring:
@@ -234,6 +287,21 @@ class Run:
     def scores(self) -> pd.DataFrame:
         """One row a score: whose, by which scorer on which rung, status, metrics (a dict), n_pos, n_neg, failed."""
         return _frame(self.score_records(), _SCORES)
+
+    def score_frame(self, metrics: Collection[str]) -> pd.DataFrame:
+        """What tables of scores are made from: `scores`, or of a large run the same in columns, with these figures.
+
+        Figures of a large run are columns `metric_<name>`, and there is no `usage`.
+        """
+        if not self.large:
+            return self.scores()
+        from harness.analysis.frames import score_frame
+
+        return score_frame(self, self.columns, metrics)
+
+    def shown_figures(self) -> set[str]:
+        """The figures that scorers are shown by, and what tables need beside them."""
+        return {self.ranking["metric"], "chance", *(self.metric_of(name) for name in self.scorers)}
 
     def score_records(self) -> list[dict[str, Any]]:
         """The rows of `scores` as dictionaries."""
@@ -320,14 +388,15 @@ class Run:
         return {
             "run": self.name,
             "coder": arm.coder,
-            "hookpoint": self._hookpoints[arm.coder],
+            "hookpoint": self.hookpoints[arm.coder],
             "latent": latent,
             "explainer": arm.explainer,
             "control": arm.control,
         }
 
     @cached_property
-    def _hookpoints(self) -> dict[str, str | None]:
+    def hookpoints(self) -> dict[str, str | None]:
+        """The hookpoint of each coder and population."""
         found = {coder["name"]: coder.get("hookpoint") for coder in self.record["task"]["coder"]}
         return found | {name: found[place["of"]] for name, place in self.populations.items()}
 

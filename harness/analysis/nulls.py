@@ -67,7 +67,7 @@ def with_nulls(run: Run, table: pd.DataFrame, metric: str, scores: Sequence[Scor
     """
     null = dict.fromkeys(("permuted", "permuted_low", "permuted_high"), np.nan)
     rows: list[dict[str, Any]] = []
-    scores = list(run.score_rows()) if scores is None else scores
+    scores = list(run.sample.score_rows()) if scores is None else scores
     for row in table.to_dict("records"):
         explainer, control = (row[key] if isinstance(row[key], str) else None for key in ("explainer", "control"))
         population = control if control in POPULATIONS else None

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from harness.analysis.load import ScoreRow
 from harness.metrics import mean_interval
 from harness.runs.arms import arm_label
 
-__all__ = ["quantiles"]
+if TYPE_CHECKING:
+    from harness.analysis.columns import Columns
+    from harness.analysis.load import Run
+
+__all__ = ["quantiles", "quantiles_of"]
 
 COLUMNS = (
     *("explainer", "control", "arm", "scorer", "rung", "figure", "quantile", "latents", "verdicts"),
@@ -26,6 +31,9 @@ SILENT, ALL = "silent", "all"
 _Key = tuple[str | None, str | None, str, str]
 # of one latent: quantile -> (value, verdicts that it rests on)
 _Found = dict[str, tuple[float, int]]
+# quantile -> (each latent's value, verdicts that they rest on in all)
+_Column = tuple[NDArray[np.float64], int]
+_Columns = dict[str, _Column]
 
 
 def quantiles(rows: Iterable[ScoreRow], seed: int = 0) -> pd.DataFrame:
@@ -41,12 +49,86 @@ def quantiles(rows: Iterable[ScoreRow], seed: int = 0) -> pd.DataFrame:
     simulation `pearson`, over the tokens of the quantile's windows; there is no `silent` then, and `all` is the score's
     own figure.
     """
+    return _written(_by_row(rows), seed)
+
+
+def quantiles_of(run: Run) -> pd.DataFrame:
+    """`quantiles` of a run; of a large one out of its columns."""
+    if not run.large:
+        return quantiles(run.score_rows(), run.seed)
+    from harness.analysis.frames import blocks
+
+    told: defaultdict[tuple[_Key, str], list[dict[str, _Column]]] = defaultdict(list)
+    for block in blocks(run, run.columns):
+        arm = run.arms[block.arm]
+        for at in np.unique(block.scoring).tolist():
+            scoring = run.scoring[at]
+            own = block.number[(block.scoring == at) & (block.status == 0)]
+            if scoring.chance is None and len(own):
+                key = arm.explainer, arm.control, scoring.scorer, scoring.rung
+                for figure, found in _of_columns(run.columns, own, scoring.metric):
+                    told[key, figure].append(found)
+    table: dict[tuple[_Key, str], _Columns] = {}
+    for whose, parts in told.items():
+        names = dict.fromkeys(name for part in parts for name in part)
+        table[whose] = {
+            name: (
+                np.concatenate([part[name][0] for part in parts if name in part]),
+                sum(part[name][1] for part in parts if name in part),
+            )
+            for name in names
+        }
+    return _written(table, run.seed)
+
+
+def _of_columns(columns: Columns, own: NDArray[np.int64], figure: str) -> Iterator[tuple[str, dict[str, _Column]]]:
+    """What `_of` tells of one score, of these scores by number: those with labels, and those without."""
+    given, right = (columns[f"score/{name}"][own].astype(np.int64) for name in ("given", "right"))
+    labelled = given.any(axis=1)
+    if labelled.any():
+        given, right = given[labelled], right[labelled]
+        shares = np.divide(right, given, out=np.full(given.shape, math.nan), where=given > 0)
+        silent, fires = shares[:, 0], shares[:, -1]
+        found = {str(q): (shares[:, q], given[:, q]) for q in range(1, shares.shape[1] - 1)}
+        found |= {SILENT: (silent, given[:, 0]), ALL: ((fires + silent) / 2, given[:, 0] + given[:, -1])}
+        yield "share right", _there(found)
+    if not labelled.all():
+        rest = own[~labelled]
+        answered = columns["score/answered"][rest].astype(np.int64)
+        counts = {str(q): answered[:, q] for q in range(1, answered.shape[1] - 1)}
+        nothing = np.zeros(len(rest), np.int64)
+        found = {name: (columns[f"quantile/{name}"][rest], counts.get(name, nothing)) for name in columns.quantiles}
+        if f"metric/{figure}" in columns:
+            found[ALL] = columns[f"metric/{figure}"][rest], answered[:, 0] + answered[:, -1]
+        yield figure, _there(found)
+
+
+def _there(found: Mapping[str, tuple[NDArray[np.float64], NDArray[np.int64]]]) -> dict[str, _Column]:
+    """The values that are defined, with how many verdicts they rest on."""
+    kept = {name: (values[has], int(counts[has].sum())) for name, (values, counts) in found.items() if (has := ~np.isnan(values)).any()}
+    return kept
+
+
+def _by_row(rows: Iterable[ScoreRow]) -> dict[tuple[_Key, str], _Columns]:
     found: defaultdict[tuple[_Key, str], list[_Found]] = defaultdict(list)
     for row in rows:
         key = row.arm.explainer, row.arm.control, row.scoring.scorer, row.scoring.rung
         if row.status == "ok" and (told := _of(row)) is not None:
             found[key, told[0]].append(told[1])
-    table = [line for (key, figure), latents in found.items() for line in _lines(key, figure, latents, seed)]
+    return {
+        whose: {
+            name: (
+                np.array([one[name][0] for one in latents if name in one]),
+                sum(one[name][1] for one in latents if name in one),
+            )
+            for name in dict.fromkeys(name for one in latents for name in one)
+        }
+        for whose, latents in found.items()
+    }
+
+
+def _written(found: Mapping[tuple[_Key, str], _Columns], seed: int) -> pd.DataFrame:
+    table = [line for (key, figure), told in found.items() for line in _lines(key, figure, told, seed)]
     return pd.DataFrame(table, columns=list(COLUMNS))
 
 
@@ -74,12 +156,10 @@ def _of(row: ScoreRow) -> tuple[str, _Found] | None:
     return figure, values
 
 
-def _lines(key: _Key, figure: str, latents: list[_Found], seed: int) -> Iterator[dict[str, Any]]:
+def _lines(key: _Key, figure: str, told: _Columns, seed: int) -> Iterator[dict[str, Any]]:
     explainer, control, scorer, rung = key
-    names = {name for found in latents for name in found}
-    for name in sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else name == ALL)):
-        own = [found[name] for found in latents if name in found]
-        values = np.array([value for value, _ in own])
+    for name in sorted(told, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else name == ALL)):
+        values, verdicts = told[name]
         interval = mean_interval(values, seed=seed)
         yield {
             "explainer": explainer,
@@ -89,8 +169,8 @@ def _lines(key: _Key, figure: str, latents: list[_Found], seed: int) -> Iterator
             "rung": rung,
             "figure": figure,
             "quantile": name,
-            "latents": len(own),
-            "verdicts": sum(count for _, count in own),
+            "latents": len(values),
+            "verdicts": verdicts,
             "value": float(values.mean()),
             "low": math.nan if interval is None else interval.low,
             "high": math.nan if interval is None else interval.high,

@@ -2,7 +2,7 @@
 
 A frame of scores has one row a score: `run, coder, hookpoint, latent, explainer, control, scorer, scorer_model,
 prompt, rung, status, metrics, n_pos, n_neg, failed`. `metrics` is a mapping of figures, None where one is not
-defined; `n_pos` and `n_neg` count the examples asked about, `failed` those of them without a verdict. An arm is
+defined; a frame may have a column `metric_<name>` for each figure instead. `n_pos` and `n_neg` count the examples asked about, `failed` those of them without a verdict. An arm is
 (run, explainer, control); `control` is missing for real arms and `explainer` for controls that need none. A
 latent whose explanation failed has score rows with the explanation's status: what has no row was not reached yet.
 
@@ -15,7 +15,6 @@ counted and in no mean, as no arm could be asked about it.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
@@ -24,6 +23,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness.analysis.rows import figure_of, known, where
+from harness.analysis.score import TOO_FEW
 from harness.errors import UserError
 from harness.metrics import (
     CHANCE,
@@ -40,10 +41,9 @@ from harness.runs.arms import NO_EXPLANATION, arm_label
 from harness.task import POPULATIONS
 from harness.values import FailureStatus
 
-__all__ = ["Arm", "Score", "ScoreTable", "control_of", "latent_table", "score_table", "scorers_with", "summary"]
+__all__ = ["Arm", "ScoreTable", "Told", "control_of", "latent_table", "score_table", "scorers_with", "summary"]
 
 Floats = NDArray[np.float64]
-TOO_FEW = "too_few_examples"
 
 
 class Arm(NamedTuple):
@@ -59,61 +59,42 @@ class Arm(NamedTuple):
         return arm_label(self.explainer, self.control)
 
 
-class Score(NamedTuple):
-    """One row of a frame of scores, missing cells None."""
+class Told(NamedTuple):
+    """What is told of an arm's scores beside their figures: how many there are, by whom, and how many failed.
 
-    run: str | None
-    coder: str
-    latent: int
-    explainer: str | None
-    control: str | None
-    scorer: str
+    `trivial` is the mean of what the best trivial judge gets on the same examples, NaN where there is none.
+    """
+
     scorer_model: str | None
     prompt: str | None
-    rung: str
-    status: str
-    metrics: Mapping[str, Any] | None
-    n_pos: int | None
-    n_neg: int | None
-    failed: int | None
-
-    @property
-    def arm(self) -> Arm:
-        """The arm that this is a score of."""
-        return Arm(self.run, self.explainer, self.control)
-
-    def figure(self, metric: str) -> float:
-        """A figure, NaN where the score failed or the figure is not defined."""
-        value = (self.metrics or {}).get(metric) if self.status == "ok" else None
-        return math.nan if value is None else float(value)
-
-    def filled(self, metric: str, level: float) -> float:
-        """The figure with what failed at a level; NaN where there were too few examples to ask about."""
-        if self.status == TOO_FEW:
-            return math.nan
-        value = self.figure(metric)
-        if math.isnan(value):
-            return level
-        share = (self.failed or 0) / max(1, (self.n_pos or 0) + (self.n_neg or 0))
-        return (1 - share) * value + share * level
+    latents: int
+    statuses: Mapping[str, int]
+    failed_verdicts: int
+    trivial: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreTable:
     """One scorer's figure for every latent and arm, on one rung.
 
-    `latents` are (coder, index); the matrices are `[latents, arms]`: `present` where there is a score or a
-    failure, `value` NaN where there is no figure, `at_chance` and `worst` with failures filled in, NaN where
-    there is nothing to fill (not reached, or too few examples). `scores` are each arm's scores, `metric` the figure.
+    `coders` and `indices` say which latent a row is of; the matrices are `[latents, arms]`: `value` NaN where there
+    is no figure, `at_chance` and `worst` with failures filled in, NaN where there is nothing to fill (not reached, or
+    too few examples). `told` is what else is told of each arm's scores, `metric` the figure.
     """
 
     arms: tuple[Arm, ...]
-    latents: tuple[tuple[str, int], ...]
+    coders: NDArray[np.object_]
+    indices: NDArray[np.int64]
     value: Floats
     at_chance: Floats
     worst: Floats
-    scores: tuple[tuple[Score, ...], ...]
+    told: tuple[Told, ...]
     metric: str
+
+    @property
+    def latents(self) -> tuple[tuple[str, int], ...]:
+        """The latents as (coder, index)."""
+        return tuple(zip(self.coders.tolist(), self.indices.tolist(), strict=True))
 
     def common(self) -> NDArray[np.bool_]:
         """The latents on which all compared arms have a figure, `[latents]`.
@@ -121,11 +102,10 @@ class ScoreTable:
         Compared are, coder by coder, the arms that have any figure there: a population of its own (a random
         coder) does not empty the others'.
         """
-        coders = np.array([coder for coder, _ in self.latents], dtype=object)
         has = ~np.isnan(self.value)
-        shared = np.zeros(len(self.latents), dtype=bool)
-        for coder in set(coders.tolist()):
-            of = coders == coder
+        shared = np.zeros(len(self.coders), dtype=bool)
+        for coder in pd.unique(self.coders):
+            of = self.coders == coder
             arms = has[of].any(axis=0)
             shared[of] = has[of][:, arms].all(axis=1) & arms.any()
         return shared
@@ -231,19 +211,15 @@ def control_of(arms: Sequence[Arm], arm: Arm, control: str) -> Arm | None:
     return None
 
 
-def _by_scorer(frame: pd.DataFrame, metric: str, rung: str, only: str | None = None) -> dict[str, list[Score]]:
+def _by_scorer(frame: pd.DataFrame, metric: str, rung: str, only: str | None = None) -> dict[str, pd.DataFrame]:
     """The scores on a rung of each scorer that has the metric, or of one scorer, which must."""
     if metric not in CHANCE:
         raise UserError(f'there is no metric "{metric}"; known: {", ".join(CHANCE)}')
-    cells = ([None if _missing(cell) else cell for cell in frame[name].tolist()] for name in Score._fields)
-    every = [Score(*row) for row in zip(*cells, strict=True)]
-    groups: dict[str, list[Score]] = {}
-    for score in every:
-        if score.rung == rung:
-            groups.setdefault(score.scorer, []).append(score)
-    if not groups:
-        rungs = ", ".join(dict.fromkeys(score.rung for score in every)) or "none"
+    there = where(frame, rung=rung)
+    if there.empty:
+        rungs = ", ".join(str(one) for one in known(frame, "rung")[1]) or "none"
         raise UserError(f'there are no scores on rung "{rung}"; rungs with scores: {rungs}')
+    groups = {str(scorer): where(there, scorer=scorer) for scorer in known(there, "scorer")[1]}
     found = {scorer: group for scorer, group in groups.items() if _has(group, metric)}
     if not found:
         raise UserError(f'no scorer has the metric "{metric}" on rung "{rung}"; scorers there: {", ".join(groups)}')
@@ -252,33 +228,81 @@ def _by_scorer(frame: pd.DataFrame, metric: str, rung: str, only: str | None = N
     return found if only is None else {only: found[only]}
 
 
-def _has(scores: Sequence[Score], metric: str) -> bool:
-    ok = [score for score in scores if score.status == "ok"]
-    return not ok or any(not math.isnan(score.figure(metric)) for score in ok)
+def _has(scores: pd.DataFrame, metric: str) -> bool:
+    ok = np.asarray(scores["status"] == "ok", dtype=bool)
+    return not ok.any() or bool(np.isfinite(figure_of(scores, metric)[ok]).any())
 
 
-def _table(scores: Sequence[Score], metric: str) -> ScoreTable:
-    arms: dict[Arm, list[Score]] = {}
-    for score in scores:
-        arms.setdefault(score.arm, []).append(score)
-    latents = sorted({(score.coder, score.latent) for score in scores})
-    place = {latent: row for row, latent in enumerate(latents)}
-    chance = _chance(scores, metric)
-    value, at_chance, worst = (np.full((len(latents), len(arms)), np.nan) for _ in range(3))
-    for column, (arm, group) in enumerate(arms.items()):
-        where = [place[score.coder, score.latent] for score in group]
-        if len(set(where)) != len(where):
-            raise ValueError(f'arm "{arm.label}" has two scores of "{group[0].scorer}" for one latent')
-        value[where, column] = [score.figure(metric) for score in group]
-        at_chance[where, column] = [score.filled(metric, chance) for score in group]
-        worst[where, column] = [score.filled(metric, WORST.get(metric, math.nan)) for score in group]
-    return ScoreTable(tuple(arms), tuple(latents), value, at_chance, worst, tuple(map(tuple, arms.values())), metric)
+def _table(scores: pd.DataFrame, metric: str) -> ScoreTable:
+    arm_of, arms = _arms(scores)
+    latent_of, coders, indices = _latents(scores)
+    if len(np.unique(latent_of * len(arms) + arm_of)) < len(scores):
+        twice = scores.duplicated(["run", "explainer", "control", "coder", "latent"]).to_numpy()
+        label, scorer = arms[int(arm_of[twice][0])].label, scores["scorer"].iloc[0]
+        raise ValueError(f'arm "{label}" has two scores of "{scorer}" for one latent')
+    status, n_pos, n_neg, failed = scores["status"], *(_counts(scores, name) for name in ("n_pos", "n_neg", "failed"))
+    said = figure_of(scores, "chance")
+    chance = next(iter(said[~np.isnan(said)].tolist()), CHANCE[metric])
+    figure = np.where(status == "ok", figure_of(scores, metric), np.nan)
+    share = failed / np.maximum(1, n_pos + n_neg)
+    few = np.asarray(status == TOO_FEW, dtype=bool)
+    shape = len(coders), len(arms)
+
+    def matrix(values: Floats) -> Floats:
+        made = np.full(shape, np.nan)
+        made[latent_of, arm_of] = values
+        return made
+
+    def filled(level: float) -> Floats:
+        whole = np.where(np.isnan(figure), level, (1 - share) * figure + share * level)
+        return matrix(np.where(few, np.nan, whole))
+
+    told = tuple(_told(scores, arm_of == at, metric, n_pos, n_neg, failed, said) for at in range(len(arms)))
+    worst = filled(WORST.get(metric, math.nan))
+    return ScoreTable(arms, coders, indices, matrix(figure), filled(chance), worst, told, metric)
 
 
-def _chance(scores: Sequence[Score], metric: str) -> float:
-    """What the figure is by guessing: as the scorer says it beside its figures, else that of one half activating."""
-    said = ((score.metrics or {}).get("chance") for score in scores)
-    return next((float(value) for value in said if value is not None), CHANCE[metric])
+def _arms(scores: pd.DataFrame) -> tuple[NDArray[np.int64], tuple[Arm, ...]]:
+    """Which arm each score is of, and the arms as they first occur."""
+    names = [known(scores, name) for name in Arm._fields]
+    number = np.zeros(len(scores), np.int64)
+    for codes, values in names:
+        number = number * (len(values) + 1) + codes + 1
+    of, distinct = pd.factorize(number)
+    firsts = [int(np.argmax(number == one)) for one in distinct.tolist()]
+    cells = [[None if codes[at] < 0 else str(values[codes[at]]) for codes, values in names] for at in firsts]
+    return of.astype(np.int64), tuple(Arm(*row) for row in cells)
+
+
+def _latents(scores: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.object_], NDArray[np.int64]]:
+    """Which latent each score is of, and the latents' coders and indices, sorted."""
+    codes, names = known(scores, "coder")
+    rank = np.argsort(np.argsort(np.array(names, dtype=object)))
+    index = scores["latent"].to_numpy(np.int64)
+    width = int(index.max()) + 1
+    distinct, of = np.unique(rank[codes] * width + index, return_inverse=True)
+    return of, np.array(sorted(names), dtype=object)[distinct // width], distinct % width
+
+
+def _counts(scores: pd.DataFrame, name: str) -> Floats:
+    """A column of counts, 0 where it is missing."""
+    return pd.to_numeric(scores[name]).fillna(0).to_numpy(np.float64)
+
+
+def _told(
+    scores: pd.DataFrame, own: NDArray[np.bool_], metric: str, n_pos: Floats, n_neg: Floats, failed: Floats, said: Floats
+) -> Told:
+    statuses = scores["status"][own].value_counts()
+    # of choices among several chance is told with the figure
+    judged = own & np.isnan(said)
+    return Told(
+        _only(scores["scorer_model"][own]),
+        _only(scores["prompt"][own]),
+        int(own.sum()),
+        {str(status): int(count) for status, count in statuses.items()},
+        int(failed[own].sum()),
+        _trivial(n_pos[judged], n_neg[judged], metric),
+    )
 
 
 def _missing(value: Any) -> bool:
@@ -304,47 +328,42 @@ def _kept(values: Floats) -> Floats:
     return values[~np.isnan(values)]
 
 
-def _trivial(scores: Sequence[Score], metric: str) -> float:
-    """The mean over an arm's scores of what the best trivial judge gets on the same examples."""
+def _trivial(n_pos: Floats, n_neg: Floats, metric: str) -> float:
+    """The mean over scores of what the best trivial judge gets on as many examples of either kind."""
     if metric not in METRICS:
         return math.nan
-    sizes = Counter((score.n_pos or 0, score.n_neg or 0) for score in scores if not _chooses(score))
-    found = {size: best_trivial(trivial(*size), metric) for size in sizes if min(size) > 0}
-    known = [(value, sizes[size]) for size, value in found.items() if value is not None]
-    whole = sum(times for _, times in known)
-    return sum(value * times for value, times in known) / whole if whole else math.nan
-
-
-def _chooses(score: Score) -> bool:
-    """Whether the figure is of choices among several, of which chance is told with it."""
-    return (score.metrics or {}).get("chance") is not None
+    sizes, times = np.unique(np.stack([n_pos, n_neg], axis=1).astype(np.int64), axis=0, return_counts=True)
+    found = [best_trivial(trivial(a, b), metric) if min(a, b) > 0 else None for a, b in sizes.tolist()]
+    counted = [(value, count) for value, count in zip(found, times.tolist(), strict=True) if value is not None]
+    whole = sum(count for _, count in counted)
+    return sum(value * count for value, count in counted) / whole if whole else math.nan
 
 
 def _arm_row(table: ScoreTable, arm: Arm, scorer: str, seed: int) -> dict[str, Any]:
     column = table.arms.index(arm)
-    scores, value = table.scores[column], table.value[:, column]
+    told, value = table.told[column], table.value[:, column]
     shared = table.common() & ~np.isnan(value)
     own = value[~np.isnan(value)]
-    statuses = Counter(score.status for score in scores)
+    ok = told.statuses.get("ok", 0)
     quartiles = np.quantile(own, [0.5, 0.25, 0.75]).tolist() if len(own) else [math.nan] * 3
     row: dict[str, Any] = {
         **arm._asdict(),
         "arm": arm.label,
         "scorer": scorer,
-        "scorer_model": _only([score.scorer_model for score in scores]),
-        "prompt": _only([score.prompt for score in scores]),
-        "latents": len(scores),
-        "ok": statuses["ok"],
-        "undefined": statuses["ok"] - len(own),
-        **{status: statuses[status] for status in get_args(FailureStatus)},
-        "failed_verdicts": sum(score.failed or 0 for score in scores),
+        "scorer_model": told.scorer_model,
+        "prompt": told.prompt,
+        "latents": told.latents,
+        "ok": ok,
+        "undefined": ok - len(own),
+        **{status: told.statuses.get(status, 0) for status in get_args(FailureStatus)},
+        "failed_verdicts": told.failed_verdicts,
         "common": int(shared.sum()),
         **_with_interval("mean", value[shared], seed),
         **_with_interval("mean_at_chance", table.at_chance[:, column], seed),
         "worst": _mean(table.worst[:, column]),
         **dict(zip(("median", "q25", "q75"), quartiles, strict=True)),
         **_ends("median", median_interval(own)),
-        "trivial": _trivial(scores, table.metric),
+        "trivial": told.trivial,
     }
     for control in _controls(table.arms):
         row |= _lift(table, arm, control, seed)
@@ -373,7 +392,7 @@ def _cell(table: ScoreTable, row: int | None, arm: Arm | None) -> float:
     return float(table.value[row, table.arms.index(arm)])
 
 
-def _only(values: Sequence[str | None]) -> str | None:
+def _only(values: pd.Series[Any]) -> str | None:
     """The one value of a column, None where there are several."""
-    distinct = set(values)
-    return distinct.pop() if len(distinct) == 1 else None
+    distinct = values.unique().tolist()
+    return None if len(distinct) != 1 or _missing(distinct[0]) else str(distinct[0])

@@ -41,6 +41,7 @@ def fisher_interval(
     level: float,
     least_error: float = 0.0,
     corrected: bool = True,
+    cells: NDArray[np.intp] | None = None,
 ) -> Interval | None:
     """The jackknife's interval of a correlation, on Fisher's scale z = artanh r.
 
@@ -49,16 +50,25 @@ def fisher_interval(
     interval is z, less the jackknife's estimate of its bias, with Student's t times the jackknife's standard error;
     not `corrected`, it is z itself with the normal's quantile. The error is at least `least_error`. None below 20
     latents, where all rows lie on a line, and where leaving out one latent leaves no correlation.
+
+    Where many rows are alike `cells` says which cell each row lies in, `[rows]`, and `statistic` takes weights of cells.
     """
     group, groups = latent_groups(latents)
     if groups < MIN_LATENTS:
         return None
-    whole = float(statistic(np.ones((1, len(group))))[0])
-    rows = max(1, BLOCK // len(group))
+    cells = np.arange(len(group)) if cells is None else cells
+    every = np.bincount(cells).astype(np.float64)
+    whole = float(statistic(every[None])[0])
+    rows = max(1, BLOCK // len(every))
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(groups + 1))
+    left_out = [order[starts[at] : starts[at + 1]] for at in range(groups)]
     without = np.concatenate(
         [
-            statistic((group != np.arange(first, min(first + rows, groups))[:, None]).astype(np.float64))
-            for first in range(0, groups, rows)
+            statistic(
+                np.stack([every - np.bincount(cells[out], minlength=len(every)) for out in left_out[at : at + rows]])
+            )
+            for at in range(0, groups, rows)
         ]
     )
     if np.isnan(without).any() or np.isnan(whole) or 1 - abs(whole) < NEAR_ONE:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import anyio
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.clients.purpose import Purpose, on_behalf
 from harness.clients.sampling import sampled
@@ -20,6 +21,7 @@ from harness.runs.journal import Journal, Unit
 from harness.runs.keys import explain_seed, explanation_key, score_key, score_seed, shuffled_key
 from harness.runs.outcomes import RETRYABLE, explanation_of, explanation_unit, failed_unit, score_unit
 from harness.runs.progress import Progress
+from harness.runs.skimming import Skimmed, skim
 from harness.runs.stop import Stop
 from harness.runs.units import Plan
 from harness.store import CoderReader
@@ -57,15 +59,8 @@ class Conductor:
     _mistake: UserError | None = None
     _flying: dict[str, _Shared] = field(default_factory=dict)
     _tried: set[str] = field(default_factory=set)
-    _position: dict[Latent, int] = field(default_factory=dict)
-    _work: tuple[Latent, ...] = ()
 
     def __post_init__(self) -> None:
-        for coder, indexes in self.latents.items():
-            self._position.update({Latent(coder, index): at for at, index in enumerate(indexes)})
-        mine = self.latents if self.mine is None else self.mine
-        self._work = tuple(Latent(coder, index) for coder, indexes in mine.items() for index in indexes)
-        self._others = self._position.keys() - self._work
         bind(self.plan, Interventions(self.plan, self._unit, self._intervene))
 
     @property
@@ -79,12 +74,58 @@ class Conductor:
         Raises:
             UserError: a prompt fails on a question, or the journal cannot be written; what is in flight is finished.
         """
-        work = iter(self._work)
+        work = self._left(await self._skimmed())
         async with anyio.create_task_group() as group:
             for _ in range(self.task.limits.latents):
                 group.start_soon(self._worker, work)
         if self._mistake is not None:
             raise self._mistake
+
+    @functools.cached_property
+    def _position(self) -> dict[Latent, int]:
+        """Where each latent stands in its coder's order."""
+        return {
+            Latent(coder, index): at for coder, indexes in self.latents.items() for at, index in enumerate(indexes)
+        }
+
+    @functools.cached_property
+    def _others(self) -> frozenset[Latent]:
+        """The latents that other workers work on."""
+        if self.mine is None:
+            return frozenset()
+        mine = {Latent(coder, index) for coder, indexes in self.mine.items() for index in indexes}
+        return frozenset(self._position.keys() - mine)
+
+    async def _skimmed(self) -> Skimmed | None:
+        """What the journal has, for seeing at once which latents are done; a worker's is too small for that to pay."""
+        if self.mine is not None:
+            return None
+        plan = self.plan
+
+        def look() -> Skimmed | None:
+            return skim(
+                self.journal, plan.explanation_arms, plan.score_arms, self.latents, stopping=lambda: self.draining
+            )
+
+        return await anyio.to_thread.run_sync(look)
+
+    def _left(self, skimmed: Skimmed | None) -> Iterator[Latent]:
+        """The latents of which anything is left to do; those that are done are counted."""
+        for coder, indexes in (self.latents if self.mine is None else self.mine).items():
+            done = None if skimmed is None else self._done_latents(skimmed, coder)
+            yield from (Latent(coder, index) for at, index in enumerate(indexes) if done is None or not done[at])
+
+    def _done_latents(self, skimmed: Skimmed, coder: str) -> NDArray[np.bool_]:
+        """Which latents of a coder are done, `[latents]`."""
+        arms = [at for at, arm in enumerate(self.plan.explanation_arms) if arm.coder == coder]
+        found = skimmed.done(arms, failed_again=self.retry_failed)
+        for status, count in found.statuses.items():
+            self.statuses[status] += count
+            for _ in range(count):
+                self.progress.unit(status)
+        for _ in range(int(found.done.sum())):
+            self.progress.latent()
+        return found.done
 
     def end(self, error: RunEnding) -> None:
         """Ask nothing new from here on."""

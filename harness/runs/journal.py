@@ -21,6 +21,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -220,10 +221,34 @@ class Journal:
         await self.commit([(statement, row)])
         passing("unit-committed")
 
-    def units(self, arm: str) -> Iterator[Unit]:
-        """All units of an arm, by latent."""
-        cursor = self._reading.execute(_UNIT + " WHERE arm = ? ORDER BY latent", [bytes.fromhex(arm)])
-        return (_unit(row) for row in cursor)
+    def units(self, arm: str, latents: Sequence[int] | None = None) -> Iterator[Unit]:
+        """All units of an arm, by latent; or, in the order of these, those of some latents."""
+        if latents is None:
+            cursor = self._reading.execute(_UNIT + " WHERE arm = ? ORDER BY latent", [bytes.fromhex(arm)])
+            return (_unit(row) for row in cursor)
+        found = (
+            self._reading.execute(_UNIT + " WHERE arm = ? AND latent = ?", [bytes.fromhex(arm), latent]).fetchall()
+            for latent in latents
+        )
+        return (_unit(row) for rows in found for row in rows)
+
+    def newest(self) -> tuple[int, str, float]:
+        """What tells that units were written since: how many rows there were, and key and time of the last unit."""
+        row = self._reading.execute("SELECT rowid, key, created FROM units ORDER BY rowid DESC LIMIT 1").fetchone()
+        return (0, "", 0.0) if row is None else (row[0], row[1].hex(), row[2])
+
+    def scan(self, many: int, arms: Sequence[str], *, whole: bool) -> Iterator[list[Any]]:
+        """Every unit in the order of the file, `many` at a time: key, arm, latent, status, pending, result, verdicts.
+
+        Result and verdicts are as they are packed; unless `whole` they are left out but for the results of these arms.
+        Of what is beneath nothing is told. Reads by a connection of its own, in whichever thread.
+        """
+        asked = ", ".join(f"x'{bytes.fromhex(arm).hex()}'" for arm in arms)
+        told = "result, verdicts" if whole else f"CASE WHEN arm IN ({asked}) THEN result END, NULL"
+        with closing(connected(self.path)) as connection:
+            cursor = connection.execute(f"SELECT key, arm, latent, status, pending, {told} FROM units NOT INDEXED")
+            while rows := cursor.fetchmany(many):
+                yield rows
 
     async def forget(self, keys: Sequence[str]) -> None:
         """Drop replies, by whole keys or a unit's, so that they are asked for again."""

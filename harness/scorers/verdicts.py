@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.values import Example, FailureStatus
 
-__all__ = ["FAILURES", "NOWHERE", "Verdicts"]
+__all__ = ["FAILURES", "NOWHERE", "Tallies", "Verdicts"]
 
 # what a verdict's `failure` byte says: 0 is none, n the n-th of these; new ones go to the end
 FAILURES: tuple[FailureStatus, ...] = get_args(FailureStatus)
@@ -137,8 +138,60 @@ class Verdicts:
         columns += [value, *strengths.reshape(2, count, -1 if count else 0)]
         return cls(*columns)
 
+    @staticmethod
+    def tally(blobs: Sequence[bytes], quantiles: int) -> Tallies:
+        """What `pack` gave for many scores, counted; of quantiles from 1 to `quantiles`."""
+        parts: list[list[bytes]] = [[], [], [], []]
+        sizes = np.empty(len(blobs), np.int64)
+        for row, blob in enumerate(blobs):
+            data = zlib.decompress(blob)
+            count = sizes[row] = int.from_bytes(data[:4], sys.byteorder)
+            for part, (before, _) in zip(parts, _COUNTED, strict=True):
+                part.append(data[4 + before * count : 4 + (before + 1) * count])
+        truth, quantile, label, failure = (
+            np.frombuffer(b"".join(part), dtype) for part, (_, dtype) in zip(parts, _COUNTED, strict=True)
+        )
+        row = np.repeat(np.arange(len(blobs)), sizes)
+        given, answered = label >= 0, failure == 0
+        right = given & (label == truth)
+        # the place of silent windows is 0, that of all that fire the last
+        by = quantile.astype(np.int64)
+        fires = truth == 1
+
+        def counted(which: NDArray[np.bool_], columns: int, column: NDArray[np.int64]) -> NDArray[np.int64]:
+            flat = np.bincount((row * columns + column)[which], minlength=len(blobs) * columns)
+            return flat.reshape(len(blobs), columns)
+
+        def sides(which: NDArray[np.bool_]) -> NDArray[np.int64]:
+            inner = counted(which & (by > 0) & (by <= quantiles), quantiles + 1, by)
+            silent, firing = (counted(which & side, 1, 0 * by) for side in (~fires, fires))
+            return np.concatenate([silent, inner[:, 1:], firing], axis=1)
+
+        failures = counted(~answered, len(FAILURES) + 1, failure.astype(np.int64))[:, 1:]
+        n_pos = counted(fires, 1, 0 * by)[:, 0]
+        return Tallies(n_pos, sizes - n_pos, failures, sides(given), sides(right), sides(answered))
+
     def _columns(self) -> tuple[NDArray, ...]:
         return (self.context, self.start, self.truth, self.quantile, self.label, self.probability, self.failure)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Tallies:
+    """Verdicts counted, a row a score.
+
+    `n_pos` and `n_neg` are the examples of either truth and `failures` `[scores, FAILURES]` the missing verdicts by
+    reason. `given` (a label), `right` (the right one) and `answered` are `[scores, 1 + quantiles + 1]`: silent
+    windows, those of each quantile, and all that fire.
+    """
+
+    n_pos: NDArray[np.int64]
+    n_neg: NDArray[np.int64]
+    failures: NDArray[np.int64]
+    given: NDArray[np.int64]
+    right: NDArray[np.int64]
+    answered: NDArray[np.int64]
+
+
+# columns that are counted: the bytes of an example that stand before them, and their type
+_COUNTED = ((6, np.uint8), (7, np.uint8), (8, np.int8), (13, np.uint8))
 _DTYPES = (np.uint32, np.uint16, np.uint8, np.uint8, np.int8, np.float32, np.uint8)
