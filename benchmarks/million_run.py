@@ -1,8 +1,8 @@
 """A made-up run of very many latents, written as a real one is: a store, a plan, and a journal through its own writer.
 
 Verdicts come from a seeded simulation of judges and from no model: a latent has a quality, a judge hits with it, and
-what it says of a window is a probability. For the first latents the windows are those that are drawn from the store;
-for the others the verdicts are those of one of `POOL` scores, whose windows are made up, so that they need not be drawn.
+what it says of a window is a probability. For the first latents the windows are those that are drawn from the store; for
+the others the verdicts are those of one of `POOL` scores, whose windows are made up, so that they need not be drawn.
 """
 
 from __future__ import annotations
@@ -177,7 +177,9 @@ class MadeRun:
         drawn = self._draw(latent) if place < DRAWN else None
         for number, arm in enumerate(self.plan.real_arms(CODER)):
             key = explanation_key(arm, latent)
-            usage = Usage(input=int(rng.integers(2000, 4000)), output=int(rng.integers(20, 200)), requests=1, cost=0.001)
+            usage = Usage(
+                input=int(rng.integers(2000, 4000)), output=int(rng.integers(20, 200)), requests=1, cost=0.001
+            )
             if rng.random() < 0.002:
                 refused = Failure("refused", "the model would not answer")
                 yield explanation_unit(key, arm, who, refused, (rng.bytes(12).hex(),), usage)
@@ -228,8 +230,7 @@ class _Pool:
         quantile = np.where(truth, rng.integers(1, 11, examples), 0).astype(np.uint8)
         context = rng.integers(0, 40_000, examples, np.uint32)
         start = (32 * rng.integers(0, 8, examples)).astype(np.uint16)
-        blank = Verdicts.of(())
-        whole = Verdicts(context, start, truth, quantile, *(_blank(blank, examples)))
+        whole = Verdicts(context, start, truth, quantile, *_blank(examples))
         skill = 2 * number / POOL - 1
         verdicts = _judged(whole, skill, rng)
         scored = Scored(verdicts, figures(verdicts), (), _USAGE)
@@ -237,7 +238,7 @@ class _Pool:
         return score_unit("", arm, Latent(CODER, 0), scored)
 
 
-def _blank(of: Verdicts, count: int) -> tuple[NDArray[Any], ...]:
+def _blank(count: int) -> tuple[NDArray[Any], ...]:
     nothing = np.full(count, np.nan, np.float32)
     strengths = np.empty((count, 0), np.float16)
     return (np.full(count, -1, np.int8), nothing, np.zeros(count, np.uint8), nothing, strengths, strengths)

@@ -1,9 +1,9 @@
 """A run's scores as columns of arrays, kept beside the journal, so that tables of very many latents take seconds.
 
-They lie in the folder `columns` of the run directory: `meta.json`, and an array a file. They hold nothing that the journal
-does not, and are made from it by reading it once. What they were made from stands in `meta.json`: columns of another
-task, of other latents or of a journal that was written since are made again, as are those of which a file is missing or
-is not as it was written.
+They lie in the folder `columns` of the run directory: `meta.json`, and an array a file. They hold nothing that the
+journal does not, and are made from it by reading it once. What they were made from stands in `meta.json`: columns of
+another task, of other latents or of a journal that was written since are made again, as are those of which a file is
+missing or is not as it was written.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def columns(run: Run) -> Columns:
 class Columns:
     """Arrays by name.
 
-    `explanations/<arm>` and `scores/<arm>/<scoring>` are the numbers of `harness.runs.skimming.Skimmed`. By number of an
-    explanation are `explanation/status`, `words`, `characters`, `base_rate` and the parts of its usage; by number of a
+    `explanations/<arm>` and `scores/<arm>/<scoring>` are the numbers of `harness.runs.skimming.Skimmed`. By number of
+    an explanation are `explanation/status`, `words`, `characters`, `base_rate` and the parts of its usage; by number of a
     score `score/status`, `n_pos`, `n_neg`, `failures` by reason, `given`, `right` and `answered` of
     `harness.scorers.verdicts.Tallies`, usage, `metric/<name>`, and `quantile/<name>` of scorers that give no labels.
     """
@@ -79,7 +79,7 @@ class Columns:
     def scores(self, arm: int, scoring: int) -> Array | None:
         """The numbers of an arm's scores by a scorer on a rung, `[latents]`, None where it does not judge them."""
         name = f"scores/{arm}/{scoring}"
-        return self[name] if name in self else None
+        return self._arrays.get(name)
 
     def failed(self) -> Array:
         """The verdicts that each score lacks."""
@@ -134,7 +134,7 @@ class _Builder:
         self._figures: dict[str, list[Array]] = {}
         self._count = 0
 
-    def explanation(self, latent: int, status: str, result: Mapping[str, Any]) -> None:
+    def explanation(self, status: str, result: Mapping[str, Any]) -> None:
         """Note an explanation."""
         text = result["text"] if status == "ok" else None
         counts = result.get("examples") or {}
@@ -251,5 +251,3 @@ def _blocks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             yield block
-
-

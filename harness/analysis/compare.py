@@ -29,7 +29,8 @@ class RunComparison:
     `arms` is the summary of `harness.analysis.tables`, `differences` that of `harness.analysis.differences`.
     `correlations` (`harness.analysis.correlations`) and `reliabilities` (`harness.analysis.reliabilities`) are of all
     scorers, each by the figure that it is shown by; `costs` (`harness.analysis.costs`) has a column `run` before its
-    own. Reliabilities of a large run (`Run.large`) are of `Run.sample`. `runs` are the runs' names in these tables, `notes` what was left out of them and why.
+    own. Reliabilities of a large run (`Run.large`) are of `Run.sample`. `runs` are the runs' names in these tables,
+    `notes` what was left out of them and why.
     """
 
     runs: tuple[str, ...]

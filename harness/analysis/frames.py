@@ -89,7 +89,11 @@ def score_frame(run: Run, columns: Columns, metrics: Collection[str]) -> pd.Data
         if name in columns:
             values = [np.where(part.status == 0, part.of(columns[name], np.nan), np.nan) for part in parts]
             frame[FIGURE + metric] = np.concatenate(values or [np.empty(0)])
-    for name, column in (("n_pos", columns["score/n_pos"]), ("n_neg", columns["score/n_neg"]), ("failed", columns.failed())):
+    for name, column in (
+        ("n_pos", columns["score/n_pos"]),
+        ("n_neg", columns["score/n_neg"]),
+        ("failed", columns.failed()),
+    ):
         frame[name] = _joined([part.of(column, 0) for part in parts])
     return pd.DataFrame(frame)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,8 @@ MANY = 20_000
 # latents of such a run whose single verdicts are looked at
 SAMPLE = 1000
 
+# latents with their places in the order of all
+_Placed = Sequence[tuple[int, int]]
 _EXPLANATIONS = (
     "run", "coder", "hookpoint", "latent", "explainer", "control", "text", "status", "message", "base_rate", "usage",
 )  # fmt: skip
@@ -82,28 +85,40 @@ def load(run: str | Path) -> Run:
 
 
 class Run:
-    """A run's results as DataFrames; reading changes no result.
+    """A run's results as DataFrames; reading changes no result."""
 
-    `only` are some of its latents by coder, of which alone everything is then told.
-    """
-
-    def __init__(self, path: Path, journal: Journal, only: Mapping[str, Sequence[int]] | None = None) -> None:
+    def __init__(self, path: Path, journal: Journal) -> None:
         self.path = path
         self.journal = journal
-        self._only = only
         tasks = journal.tasks()
         if not tasks:
             raise RunError(f"{path}: nothing has run here yet")
         self.task: TaskRecord = tasks[-1]
+        # of which latents everything is told, with their places in the order of all, by coder; None for all
+        self._only: Mapping[str, _Placed] | None = None
 
     def part(self, latents: Mapping[str, Collection[int]]) -> Run:
         """The run as if it had these of its latents alone, in its own order; it shares the journal."""
         chosen = {coder: set(indices) for coder, indices in latents.items()}
-        only = {
-            coder: [index for index in indices if index in chosen.get(coder, ())]
-            for coder, indices in self.record["latents"].items()
-        }
-        return Run(self.path, self.journal, only)
+        return self._with(
+            {
+                coder: [(at, index) for at, index in self._placed(coder) if index in chosen.get(coder, ())]
+                for coder in self.latents
+            }
+        )
+
+    def parts(self, many: int = 200) -> Iterator[Run]:
+        """The run in parts of so many latents, in their order and coder by coder, for going through it bit by bit."""
+        for coder in self.latents:
+            for some in _chunks(self._placed(coder), many):
+                yield self._with(dict.fromkeys(self.latents, ()) | {coder: some})
+
+    def _with(self, only: Mapping[str, _Placed]) -> Run:
+        found = copy(self)
+        for name in ("sample", "columns", "latents"):
+            found.__dict__.pop(name, None)
+        found._only = only
+        return found
 
     @property
     def large(self) -> bool:
@@ -173,10 +188,12 @@ class Run:
         """Scorers by rung, coder by coder."""
         return tuple(ScoreArm(**arm) for arm in self.record["score_arms"])
 
-    @property
+    @cached_property
     def latents(self) -> Mapping[str, list[int]]:
         """The chosen latents of each coder, in the seeded order."""
-        return self.record["latents"] if self._only is None else self._only
+        if self._only is None:
+            return self.record["latents"]
+        return {coder: [index for _, index in placed] for coder, placed in self._only.items()}
 
     @property
     def populations(self) -> Mapping[str, Mapping[str, Any]]:
@@ -219,7 +236,15 @@ class Run:
 
     def explanation_units(self) -> Iterator[tuple[ExplanationArm, int, Unit | None]]:
         """Arm, latent and unit of what is done; the unit is None for controls whose words are constant."""
-        for arm in self.arms:
+        if self.large:
+            for arm in self.arms:
+                for part in self.parts():
+                    yield from part._explained([arm] if part.latents[arm.coder] else [])
+            return
+        yield from self._explained(self.arms)
+
+    def _explained(self, arms: Sequence[ExplanationArm]) -> Iterator[tuple[ExplanationArm, int, Unit | None]]:
+        for arm in arms:
             units = {unit.key: unit for unit in self._units(arm)}
             cycle = self.record["latents"][arm.coder]
             for at, latent in self._placed(arm.coder):
@@ -232,20 +257,27 @@ class Run:
                 if key in units:
                     yield arm, latent, units[key]
 
-    def _placed(self, coder: str) -> Iterator[tuple[int, int]]:
+    def _placed(self, coder: str) -> _Placed:
         """The latents that are told of, with their places in the order of all."""
-        kept = None if self._only is None else set(self._only[coder])
-        for at, latent in enumerate(self.record["latents"][coder]):
-            if kept is None or latent in kept:
-                yield at, latent
+        return list(enumerate(self.record["latents"][coder])) if self._only is None else self._only[coder]
 
     def _units(self, arm: ExplanationArm | ScoreArm) -> Iterator[Unit]:
-        return self.journal.units(arm.digest, None if self._only is None else self._only[arm.coder])
+        return self.journal.units(arm.digest, None if self._only is None else self.latents[arm.coder])
 
     def score_rows(self) -> Iterator[ScoreRow]:
         """Every score that is done, and those that had no explanation to score."""
-        units = {arm.digest: {u.key: u for u in self._units(arm)} for arm in self.scoring}
-        for arm, latent, unit in self.explanation_units():
+        if self.large:
+            # arm by arm as below, with the units of some latents at a time in memory
+            for arm in self.arms:
+                for part in self.parts():
+                    yield from part._rows_of([arm] if part.latents[arm.coder] else [])
+            return
+        yield from self._rows_of(self.arms)
+
+    def _rows_of(self, arms: Sequence[ExplanationArm]) -> Iterator[ScoreRow]:
+        judging = [scoring for scoring in self.scoring if any(judges(scoring, arm) for arm in arms)]
+        units = {scoring.digest: {u.key: u for u in self._units(scoring)} for scoring in judging}
+        for arm, latent, unit in self._explained(arms):
             explanation = constant(arm.control) if unit is None else explanation_of(unit)
             for scoring in self.scoring:
                 if not judges(scoring, arm):
@@ -266,23 +298,23 @@ class Run:
 
     def explanation_records(self) -> list[dict[str, Any]]:
         """The rows of `explanations` as dictionaries."""
-        rows = []
-        for arm, latent, unit in self.explanation_units():
-            if alone(arm):
-                continue
-            answer = constant(arm.control) if unit is None else explanation_of(unit)
-            failed = isinstance(answer, Failure)
-            rows.append(
-                {
-                    **self._whose(arm, latent),
-                    "text": answer.text if isinstance(answer, Explanation) else None,
-                    "status": answer.status if failed else "ok",
-                    "message": answer.message if failed else None,
-                    "base_rate": None if unit is None else _base_rate(unit),
-                    "usage": None if unit is None else unit.result.get("usage"),
-                }
-            )
-        return rows
+        return list(self.each_explanation())
+
+    def each_explanation(self) -> Iterator[dict[str, Any]]:
+        """The same, one after another."""
+        return (self._explanation(*told) for told in self.explanation_units() if not alone(told[0]))
+
+    def _explanation(self, arm: ExplanationArm, latent: int, unit: Unit | None) -> dict[str, Any]:
+        answer = constant(arm.control) if unit is None else explanation_of(unit)
+        failed = isinstance(answer, Failure)
+        return {
+            **self._whose(arm, latent),
+            "text": answer.text if isinstance(answer, Explanation) else None,
+            "status": answer.status if failed else "ok",
+            "message": answer.message if failed else None,
+            "base_rate": None if unit is None else _base_rate(unit),
+            "usage": None if unit is None else unit.result.get("usage"),
+        }
 
     def scores(self) -> pd.DataFrame:
         """One row a score: whose, by which scorer on which rung, status, metrics (a dict), n_pos, n_neg, failed."""
@@ -305,7 +337,11 @@ class Run:
 
     def score_records(self) -> list[dict[str, Any]]:
         """The rows of `scores` as dictionaries."""
-        return [self._score(row) for row in self.score_rows()]
+        return list(self.each_score())
+
+    def each_score(self) -> Iterator[dict[str, Any]]:
+        """The same, one after another."""
+        return map(self._score, self.score_rows())
 
     def verdicts(self) -> pd.DataFrame:
         """One row a verdict: whose, by which scorer, on which window, truth, and what it says or why it says nothing.
@@ -361,7 +397,8 @@ class Run:
         from harness.analysis.tables import summary
 
         chosen: str = metric or self.ranking["metric"]
-        return with_nulls(self, summary(self.scores(), chosen, rung=self.rung, seed=self.seed), chosen)
+        frame = self.score_frame({chosen, "chance"})
+        return with_nulls(self, summary(frame, chosen, rung=self.rung, seed=self.seed), chosen)
 
     def figures(self, rung: str | None = None) -> pd.DataFrame:
         """One row a score with every figure, trivial answers beside it, and what it is worth at the base rate.
@@ -422,6 +459,10 @@ class Run:
 def _base_rate(unit: Unit) -> float | None:
     counts = unit.result.get("examples") or {}
     return counts["activating_windows"] / counts["windows"] if counts.get("windows") else None
+
+
+def _chunks(placed: _Placed, many: int) -> Iterator[_Placed]:
+    return (placed[first : first + many] for first in range(0, len(placed), many))
 
 
 def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:

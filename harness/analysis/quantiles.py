@@ -105,8 +105,11 @@ def _of_columns(columns: Columns, own: NDArray[np.int64], figure: str) -> Iterat
 
 def _there(found: Mapping[str, tuple[NDArray[np.float64], NDArray[np.int64]]]) -> dict[str, _Column]:
     """The values that are defined, with how many verdicts they rest on."""
-    kept = {name: (values[has], int(counts[has].sum())) for name, (values, counts) in found.items() if (has := ~np.isnan(values)).any()}
-    return kept
+    return {
+        name: (values[has], int(counts[has].sum()))
+        for name, (values, counts) in found.items()
+        if (has := ~np.isnan(values)).any()
+    }
 
 
 def _by_row(rows: Iterable[ScoreRow]) -> dict[tuple[_Key, str], _Columns]:

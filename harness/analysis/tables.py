@@ -2,9 +2,10 @@
 
 A frame of scores has one row a score: `run, coder, hookpoint, latent, explainer, control, scorer, scorer_model,
 prompt, rung, status, metrics, n_pos, n_neg, failed`. `metrics` is a mapping of figures, None where one is not
-defined; a frame may have a column `metric_<name>` for each figure instead. `n_pos` and `n_neg` count the examples asked about, `failed` those of them without a verdict. An arm is
-(run, explainer, control); `control` is missing for real arms and `explainer` for controls that need none. A
-latent whose explanation failed has score rows with the explanation's status: what has no row was not reached yet.
+defined; a frame may have a column `metric_<name>` for each figure instead. `n_pos` and `n_neg` count the examples
+asked about, `failed` those of them without a verdict. An arm is (run, explainer, control); `control` is missing for
+real arms and `explainer` for controls that need none. A latent whose explanation failed has score rows with the
+explanation's status: what has no row was not reached yet.
 
 **Failures at chance.** Arms are ranked by the mean in which what has no score counts as a fair coin's (0.5, or 0
 for correlations): a failed score wholly, a score with failed verdicts by their share, and a figure that the
@@ -290,7 +291,13 @@ def _counts(scores: pd.DataFrame, name: str) -> Floats:
 
 
 def _told(
-    scores: pd.DataFrame, own: NDArray[np.bool_], metric: str, n_pos: Floats, n_neg: Floats, failed: Floats, said: Floats
+    scores: pd.DataFrame,
+    own: NDArray[np.bool_],
+    metric: str,
+    n_pos: Floats,
+    n_neg: Floats,
+    failed: Floats,
+    said: Floats,
 ) -> Told:
     statuses = scores["status"][own].value_counts()
     # of choices among several chance is told with the figure

@@ -19,7 +19,7 @@ from rich.text import Text
 from harness.analysis.load import Run
 from harness.analysis.tables import latent_table
 from harness.clients.ledger import Amount
-from harness.report.data import Comparison
+from harness.report.data import Comparison, Header
 from harness.report.header import header
 from harness.report.judges import judge_lines
 from harness.report.numbers import pair
@@ -168,15 +168,19 @@ class Steps(_Bars):
 def print_results(run: Run) -> None:
     """Print a run's tables, what stood in for models, where the report is, and what failed."""
     screen = console()
-    explanations, scores = run.explanations(), run.scores()
+    shown = run.sample
+    explanations, scores = shown.explanations(), shown.scores()
     metric = run.ranking["metric"]
     if scores.empty:
         screen.print("nothing is scored yet")
         return
     table = latent_table(explanations, scores, metric, run.rung)
+    reading = Reading(run)
     screen.print(Text(f"{visible(run.name)}: {metric_name(metric)} by latent", "bold"))
     rates = _base_rates(explanations)
     screen.print(_latents(table, run, rates))
+    if run.large:
+        screen.print(Text(f"of {count(sum(map(len, run.latents.values())))} latents; the report has pages of some"))
     rung = "" if run.rung == "random" else f" on rung {run.rung}"
     screen.print(
         Text(f"mean {metric_name(metric)}{rung} over latents, failures at chance, with 95 % intervals", "bold")
@@ -188,9 +192,8 @@ def print_results(run: Run) -> None:
         screen.print(lifts)
     for line in _nulls(means, run):
         screen.print(Text(visible(line)))
-    if rare := _rare(table, rates, run):
+    if not run.large and (rare := _rare(table, rates, run)):
         screen.print(Text(rare))
-    reading = Reading(run)
     for comparison in filter(_headline(run), comparisons(reading)):
         screen.print(Text(visible(f"{conclusion(comparison)} ({evidence(comparison)})")))
     found = header(reading)
@@ -199,7 +202,7 @@ def print_results(run: Run) -> None:
     if spent := spent_line(run.spending()):
         screen.print(Text(visible(spent)))
     screen.print(Text(f"report: {run.path / REPORT}"))
-    screen.print(Text(_account(explanations, scores)))
+    screen.print(Text(_large_account(found) if run.large else _account(explanations, scores)))
 
 
 def _headline(run: Run) -> Callable[[Comparison], bool]:
@@ -237,7 +240,7 @@ def _latents(table: pd.DataFrame, run: Run, rates: Mapping[tuple[str, int], floa
             *(figure(row[name]) for name in figures),
         ]
         shown.add_row(*(Text(visible(str(cell))) for cell in cells))
-    if len(table) > _ROWS:
+    if len(table) > _ROWS and not run.large:
         shown.caption = f"and {count(len(table) - _ROWS)} more in the report"
     return shown
 
@@ -326,6 +329,19 @@ def _mean(row: dict[str, Any] | None) -> str:
     low, high = row["mean_at_chance_low"], row["mean_at_chance_high"]
     interval = None if low != low else (low, high)  # NaN: too few latents for an interval
     return f"{figure(row['mean_at_chance'], 3)} {span(interval, 3)}".strip()
+
+
+def _large_account(found: Header) -> str:
+    """The same of a large run: arms whose explanations are equal share their scores here."""
+    done, failed = found.counts, Counter[str]()
+    for line in found.failures:
+        failed["verdicts" if line.stage.startswith("verdicts") else line.status] += line.count
+    verdicts = failed.pop("verdicts", 0)
+    reasons = ", ".join(f"{count(number)} {status}" for status, number in failed.most_common()) or "none"
+    return (
+        f"done: {count(done['explanations'])} explanations, {count(done['scores'])} scores; failed: {reasons}"
+        f"; verdicts missing within scores: {count(verdicts)}"
+    )
 
 
 def _account(explanations: pd.DataFrame, scores: pd.DataFrame) -> str:

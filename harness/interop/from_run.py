@@ -80,17 +80,18 @@ class RunFindings:
 
     def latents(self, coder: str | None = None) -> Iterator[Found]:
         """Each latent in the run's order, coder by coder; of one coder if given."""
-        explained: defaultdict[Latent, list[tuple[ExplanationArm, Unit | None]]] = defaultdict(list)
-        for arm, latent, unit in self._run.explanation_units():
-            if not alone(arm):
-                explained[Latent(arm.coder, latent)].append((arm, unit))
-        rows: defaultdict[Latent, list[ScoreRow]] = defaultdict(list)
-        for row in self._run.score_rows():
-            rows[Latent(row.arm.coder, row.latent)].append(row)
-        for name in self.about.coders:
-            for index in self._run.latents[name] if coder in (None, name) else ():
-                latent = Latent(name, index)
-                yield self._found(latent, explained[latent], rows[latent])
+        for part in self._run.parts():
+            explained: defaultdict[Latent, list[tuple[ExplanationArm, Unit | None]]] = defaultdict(list)
+            for arm, latent, unit in part.explanation_units():
+                if not alone(arm):
+                    explained[Latent(arm.coder, latent)].append((arm, unit))
+            rows: defaultdict[Latent, list[ScoreRow]] = defaultdict(list)
+            for row in part.score_rows():
+                rows[Latent(row.arm.coder, row.latent)].append(row)
+            for name in self.about.coders:
+                for index in part.latents[name] if coder in (None, name) else ():
+                    latent = Latent(name, index)
+                    yield self._found(latent, explained[latent], rows[latent])
 
     def _found(
         self, latent: Latent, explained: Sequence[tuple[ExplanationArm, Unit | None]], rows: Sequence[ScoreRow]

@@ -19,11 +19,11 @@ SCORE_KEYS = (
 class Records(Protocol):
     """Whatever gives a run's rows; a loaded run does."""
 
-    def explanation_records(self) -> list[dict[str, Any]]:
+    def each_explanation(self) -> Iterable[dict[str, Any]]:
         """One dictionary an explanation."""
         ...
 
-    def score_records(self) -> list[dict[str, Any]]:
+    def each_score(self) -> Iterable[dict[str, Any]]:
         """One dictionary a score."""
         ...
 
@@ -32,8 +32,8 @@ def export(run: Records, folder: Path) -> list[Path]:
     """Write both files into a folder, which is made; gives their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     return [
-        _write(folder / "explanations.jsonl", run.explanation_records(), EXPLANATION_KEYS),
-        _write(folder / "scores.jsonl", run.score_records(), SCORE_KEYS),
+        _write(folder / "explanations.jsonl", run.each_explanation(), EXPLANATION_KEYS),
+        _write(folder / "scores.jsonl", run.each_score(), SCORE_KEYS),
     ]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import chain, count, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from harness.interop.neuronpedia_rows import (
 )
 from harness.interop.neuronpedia_upload import Uploads
 from harness.interop.score_rows import row_of
-from harness.interop.writing import chunks, json_text, write_lines, write_lines_zipped
+from harness.interop.writing import json_text, lines_zipped, write_lines
 from harness.values import digest
 
 __all__ = ["BATCH", "write_bulk"]
@@ -49,29 +50,48 @@ def write_bulk(about: About, latents: Iterable[Found], folder: Path, *, method: 
         place = folder / "v1" / about.model_id / coder.source
         _write_source(about, coder, place)
         uploads = Uploads(about, coder, folder / "upload" / coder.source, method)
-        for number, batch in enumerate(chunks(some, BATCH)):
-            for table, rows in _tables(about, coder, batch, method, types).items():
-                # the columns are taken from a file's first line, which an empty one has not
-                if rows:
-                    write_lines_zipped(place / table / f"batch-{number}.jsonl.gz", rows)
-            uploads.write(batch)
+        left = iter(some)  # noqa: B031 - what is left of one group is taken in batches
+        for number in count():
+            batch = list(islice(left, 1))
+            if not batch:
+                break
+            with ExitStack() as files:
+                whole = chain(batch, islice(left, BATCH - 1))
+                uploads.write(_written(about, coder, whole, method, types, _Tables(place, number, files)))
         notes += [f"{name}: {line}" for line in uploads.left()]
     if types:
         notes.append(f"scores of {', '.join(types)} are left out: Neuronpedia has no such kind, or another rung")
     return notes
 
 
-def _tables(
-    about: About, coder: AboutCoder, batch: Sequence[Found], method: str | None, types: dict[str, None]
-) -> dict[str, list[dict[str, Any]]]:
-    """The rows of a batch by table."""
-    told = [(found, one) for found in batch for one in found.told if one.control is None and one.text]
-    return {
-        "features": [_feature(about, coder, found) for found in batch],
-        "activations": [plain(row) for found in batch for row in _activations(about, coder, found)],
-        "explanations": [plain(_explanation(about, coder, found, one, method)) for found, one in told],
-        "scores": [plain(row) for found, one in told for row in _scores(about, coder, found, one, types)],
-    }
+class _Tables:
+    """The files of a batch by table, each made with its first row: from that the columns are taken."""
+
+    def __init__(self, place: Path, number: int, files: ExitStack) -> None:
+        self._place, self._number, self._files = place, number, files
+        self._writing: dict[str, Callable[[Mapping[str, Any]], None]] = {}
+
+    def write(self, table: str, row: Mapping[str, Any]) -> None:
+        """Write a row."""
+        if table not in self._writing:
+            path = self._place / table / f"batch-{self._number}.jsonl.gz"
+            self._writing[table] = self._files.enter_context(lines_zipped(path))
+        self._writing[table](row)
+
+
+def _written(
+    about: About, coder: AboutCoder, batch: Iterable[Found], method: str | None, types: dict[str, None], tables: _Tables
+) -> Iterator[Found]:
+    """The latents of a batch, each once its rows are written."""
+    for found in batch:
+        tables.write("features", _feature(about, coder, found))
+        for row in _activations(about, coder, found):
+            tables.write("activations", plain(row))
+        for told in (one for one in found.told if one.control is None and one.text):
+            tables.write("explanations", plain(_explanation(about, coder, found, told, method)))
+            for score in _scores(about, coder, found, told, types):
+                tables.write("scores", plain(score))
+        yield found
 
 
 def _write_source(about: About, coder: AboutCoder, place: Path) -> None:

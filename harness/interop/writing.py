@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from harness.errors import UserError
 
-__all__ = ["chunks", "free_file", "fresh", "json_text", "write_json", "write_lines", "write_lines_zipped"]
+__all__ = ["chunks", "free_file", "fresh", "json_text", "lines_zipped", "write_json", "write_lines"]
 
 T = TypeVar("T")
 
@@ -86,10 +86,9 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     return path
 
 
-def write_lines_zipped(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """As `write_lines`, in gzip; the same rows always give the same bytes."""
+@contextmanager
+def lines_zipped(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Gives what writes an object a line, in gzip; the same rows always give the same bytes; the folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
-        for row in rows:
-            file.write((json_text(row) + "\n").encode("ascii"))
-    return path
+        yield lambda row: file.write((json_text(row) + "\n").encode("ascii")) and None

@@ -51,7 +51,7 @@ def fisher_interval(
     not `corrected`, it is z itself with the normal's quantile. The error is at least `least_error`. None below 20
     latents, where all rows lie on a line, and where leaving out one latent leaves no correlation.
 
-    Where many rows are alike `cells` says which cell each row lies in, `[rows]`, and `statistic` takes weights of cells.
+    Where many rows are alike `cells` says which cell each lies in, `[rows]`, and `statistic` takes weights of cells.
     """
     group, groups = latent_groups(latents)
     if groups < MIN_LATENTS:

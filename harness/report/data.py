@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.analysis.spending import SpendingLine
 from harness.judges.sheet import Sheet
 from harness.rating.results import Results
@@ -235,7 +238,8 @@ class ReportData:
     """A whole report.
 
     `arms` and `scorers` are in the order in which they are shown; `latents` in the run's own order. `populations` are
-    empty where the task has none, `ratings` None where nobody has rated.
+    empty where the task has none, `ratings` None where nobody has rated. `scores` are the figures that are shown of all
+    latents by arm and scorer's name, None where `latents` has them.
     """
 
     header: Header
@@ -248,3 +252,4 @@ class ReportData:
     populations: tuple[PopulationLine, ...] = ()
     ratings: Results | None = None
     grids: tuple[Grid, ...] = ()
+    scores: Mapping[tuple[Arm, str], NDArray[np.float64]] | None = None

@@ -135,6 +135,8 @@ def _controls(other: Arm, arm: Arm) -> bool:
 
 
 def _scores(data: ReportData, arm: Arm, scorer: ScorerLine) -> NDArray[np.float64]:
+    if data.scores is not None:
+        return data.scores.get((arm, scorer.name), np.empty(0))
     rung = data.header.primary.rung
     values = [
         score.metrics[scorer.metric]

@@ -13,7 +13,8 @@ from harness.report.header import header
 from harness.report.latents import latents
 from harness.report.ratings import ratings
 from harness.report.reading import Reading
-from harness.report.tables import comparisons, curves, populations, summary_rows
+from harness.report.selecting import SELECTED, selected
+from harness.report.tables import all_scores, comparisons, curves, populations, summary_rows
 from harness.report.thinning import KEPT, thinned
 
 __all__ = ["WHOLE", "gather"]
@@ -26,7 +27,8 @@ def gather(run: Run, only: Collection[int] | None = None) -> ReportData:
     """Everything a report shows of a run, finished or not; with `only` of all latents those of these indices.
 
     Examples are drawn again from the store, exactly as the run drew them; where the store is gone the report has none
-    and says so. Of more than `WHOLE` latents only some examples are kept (`harness.report.thinning`); it says so, too.
+    and says so. Of a large run (`Run.large`) only some latents have a page (`harness.report.selecting`). Of more than
+    `WHOLE` latents only some examples are kept (`harness.report.thinning`); it says so, too.
 
     Raises:
         UserError: the run has no latent of an index.
@@ -36,7 +38,10 @@ def gather(run: Run, only: Collection[int] | None = None) -> ReportData:
     if missing := sorted(set(only or ()) - known):
         raise UserError(f"{run.path} has no latent {missing[0]}")
     many = only is None and sum(map(len, run.latents.values())) > WHOLE
-    found = latents(reading, only)
+    pages = reading
+    if run.large:
+        pages = Reading(run.part(selected(reading) if only is None else dict.fromkeys(run.latents, only)))
+    found = latents(pages, only)
     told = header(reading)
     return ReportData(
         header=replace(told, notes=(*told.notes, *_notes(reading, only, many=many))),
@@ -49,15 +54,25 @@ def gather(run: Run, only: Collection[int] | None = None) -> ReportData:
         populations=tuple(populations(reading)),
         ratings=ratings(reading),
         grids=tuple(grids(reading)),
+        scores=all_scores(reading) if run.large else None,
     )
 
 
 def _notes(reading: Reading, only: Collection[int] | None, *, many: bool) -> Iterator[str]:
-    count = sum(map(len, reading.run.latents.values()))
+    count = sum(map(len, reading.whole.latents.values()))
     if only is not None:
         yield f"All figures are of the run's {count:,} latents; this report shows the examples of some of them."
-    if many:
+    if reading.whole.large:
+        looked = sum(map(len, reading.run.latents.values()))
         yield (
-            f"Of each of these {count:,} latents {KEPT} scored examples are shown: two of each fifth of its "
+            f"There are {count:,} latents. Means, lifts, differences, histograms, curves, correlations, costs and counts "
+            "are of all of them. What needs single verdicts (permuted truth, reliability, calibration, firing rates, "
+            f"disagreements, dots) is of the first {looked:,} in the seeded order, a random sample. "
+            + (SELECTED if only is None else "")
+        )
+    if many:
+        whose = "the latents with a page" if reading.whole.large else f"these {count:,} latents"
+        yield (
+            f"Of each of {whose} {KEPT} scored examples are shown: two of each fifth of its "
             "activations, and the two judged worst. With --latents 3,14 a report has all examples of some latents."
         )

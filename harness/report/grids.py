@@ -19,7 +19,7 @@ _MOST = 5
 
 def grids(reading: Reading) -> Iterator[Grid]:
     """The tables that a run has anything to put into."""
-    if reading.frame.empty:
+    if reading.scores.empty:
         return
     for made in (_pairs, _correlations, _disagreements, _calibration, _firing, _costs):
         for grid in made(reading):
@@ -38,10 +38,10 @@ def _pairs(reading: Reading) -> Iterator[Grid]:
 
     ranking = reading.run.ranking
     scorer, metric = ranking["scorer"], ranking["metric"]
-    if scorer not in scorers_with(reading.frame, metric, reading.rung):
+    if scorer not in scorers_with(reading.scores, metric, reading.rung):
         return
     asked = {"margin": ranking["margin"], "rung": reading.rung, "controls": False, "seed": reading.run.seed}
-    table = differences(reading.frame, metric, scorer, **asked).to_dict("records")
+    table = differences(reading.scores, metric, scorer, **asked).to_dict("records")
     names = list(dict.fromkeys([row["a"] for row in table] + [row["b"] for row in table]))
     cells = {(row["a"], row["b"]): _difference(row, 1) for row in table}
     cells |= {(row["b"], row["a"]): _difference(row, -1) for row in table}
@@ -73,7 +73,7 @@ def _correlations(reading: Reading) -> Iterator[Grid]:
     if len(figures) < 2:
         return
     frame = reading.frame.assign(text=_texts(reading))
-    table = correlations(frame, figures, rung=reading.rung)
+    table = correlations(reading.scores if reading.whole.large else frame, figures, rung=reading.rung)
     found = {(row["a"], row["b"]): row for row in table.to_dict("records")}
     own = {
         row["scorer"]: row
@@ -210,11 +210,11 @@ def _percent(rate: float) -> str:
 
 def _costs(reading: Reading) -> Iterator[Grid]:
     """What one latent took."""
-    from harness.analysis.costs import costs
+    from harness.analysis.costs import costs_of
 
     models = {item["name"]: item.get("model") for item in reading.run.record["task"]["explainer"]}
     rows = []
-    for row in costs(reading.run.explanations(), reading.frame, models).to_dict("records"):
+    for row in costs_of(reading.whole, models).to_dict("records"):
         rung = "" if row["rung"] in (None, "random") or row["rung"] != row["rung"] else f" ({row['rung']})"
         dollars = finite(row["dollars"])
         paid = "no price" if dollars is None else "free" if not dollars else f"${dollars:.6f}"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from harness.judges.items import KINDS
 from harness.judges.sheet import find_sheet
+from harness.report.counting import large_counts, large_failures
 from harness.report.data import CoderLine, FailureCount, Header, JudgeLine, Primary, RoleLine
 from harness.report.reading import Reading, arm_of
 from harness.report.words import RUNG_NOTES
@@ -107,6 +108,8 @@ def _judges(reading: Reading) -> Iterator[JudgeLine]:
 
 
 def _counts(reading: Reading) -> dict[str, int]:
+    if reading.whole.large:
+        return large_counts(reading.whole)
     units = _units(reading)
     # a shuffled explanation is one that was written already
     own = [unit for arm, _, unit in reading.explanations if written(arm) and unit is not None]
@@ -122,6 +125,9 @@ def _counts(reading: Reading) -> dict[str, int]:
 
 def _failures(reading: Reading) -> Iterator[FailureCount]:
     """Explanations, scores and verdicts that failed; a latent with too few examples counts once."""
+    if reading.whole.large:
+        yield from large_failures(reading.whole)
+        return
     found: Counter[tuple[str, FailureStatus]] = Counter()
     for arm, _, unit in reading.explanations:
         if unit is not None and unit.status not in ("ok", "too_few_examples"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from harness.analysis.correlations import FEW
 from harness.analysis.load import Run
 from harness.metrics.agreement import Agreement
@@ -10,20 +12,33 @@ from harness.rating.results import LatentRating, Results, results
 from harness.report.reading import Reading
 from harness.report.text import count, figure, span
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["agreement_line", "borne_cell", "latent_line", "raters_line", "ratings"]
 
 
 def ratings(reading: Reading) -> Results | None:
     """The results of a run's ratings, None where nobody has rated."""
-    run: Run = reading.run
+    run: Run = reading.whole
     if not Book.there(run.path):
         return None
     book = Book(run.path)
     try:
-        found = results(run, book, reading.frame)
+        found = results(run, book, _rated(reading, book))
     finally:
         book.close()
     return found if found.latents else None
+
+
+def _rated(reading: Reading, book: Book) -> pd.DataFrame:
+    """The scores of the latents that were rated, and of others."""
+    if not reading.whole.large:
+        return reading.frame
+    asked: dict[str, set[int]] = {}
+    for item in book.items().values():
+        asked.setdefault(item.coder, set()).add(item.latent)
+    return reading.whole.part(asked).scores()
 
 
 def raters_line(found: Results) -> str:

@@ -27,10 +27,14 @@ __all__ = ["Reading", "arm_of"]
 
 
 class Reading:
-    """One run with what several parts of a report need of it."""
+    """One run with what several parts of a report need of it.
+
+    `run` is what is gone through latent by latent and verdict by verdict: of a large run its sample. `whole` is all.
+    """
 
     def __init__(self, run: Run) -> None:
-        self.run = run
+        self.whole = run
+        self.run = run.sample
         self._populations: dict[str, CoderReader | None] = {}
 
     @cached_property
@@ -71,6 +75,11 @@ class Reading:
     def frame(self) -> pd.DataFrame:
         """All scores as a table."""
         return self.run.scores()
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """All scores of all latents, with the figures that scorers are shown by."""
+        return self.whole.score_frame(self.whole.shown_figures()) if self.whole.large else self.frame
 
     @cached_property
     def explanations(self) -> list[tuple[ExplanationArm, int, Unit | None]]:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness import metrics
+from harness.analysis.rows import where
 from harness.report.data import Comparison, Curve, CurvePoint, Lift, PopulationLine, ScorerLine, SummaryRow
 from harness.report.evidence import Arm
 from harness.report.numbers import finite, is_number, pair
 from harness.report.reading import Reading, arm_of
 from harness.scorers.verdicts import Verdicts
 
-__all__ = ["comparisons", "curves", "populations", "summary_rows"]
+if TYPE_CHECKING:
+    from harness.analysis.columns import Columns
+
+__all__ = ["all_scores", "comparisons", "curves", "populations", "summary_rows"]
 
 
 def summary_rows(reading: Reading) -> Iterator[SummaryRow]:
@@ -25,7 +30,7 @@ def summary_rows(reading: Reading) -> Iterator[SummaryRow]:
 
     for rung in sorted(reading.task.examples.scored.rungs, key=lambda name: name != reading.rung):
         for scorer in _scored(reading, rung):
-            table = summary(reading.frame, scorer.metric, scorer.name, rung, seed=reading.task.seed)
+            table = summary(reading.scores, scorer.metric, scorer.name, rung, seed=reading.task.seed)
             if rung == reading.rung:
                 table = with_nulls(reading.run, table, scorer.metric, reading.rows)
             for row in table.to_dict("records"):
@@ -50,14 +55,30 @@ def comparisons(reading: Reading) -> Iterator[Comparison]:
     margin = reading.task.ranking.margin
     for scorer in _scored(reading, reading.rung):
         table = differences(
-            reading.frame, scorer.metric, scorer.name, margin=margin, rung=reading.rung, seed=reading.task.seed
+            reading.scores, scorer.metric, scorer.name, margin=margin, rung=reading.rung, seed=reading.task.seed
         )
         for row in table.to_dict("records"):
             yield _comparison(row, scorer, margin)
 
 
+def all_scores(reading: Reading) -> dict[tuple[Arm, str], NDArray[np.float64]]:
+    """The figures on the headline's rung of all latents, by arm and scorer's name, for histograms."""
+    from harness.analysis.tables import score_table
+
+    found = {}
+    for scorer in _scored(reading, reading.rung):
+        table = score_table(reading.scores, scorer.metric, scorer.name, reading.rung)
+        for at, arm in enumerate(table.arms):
+            values = table.value[:, at]
+            found[Arm(arm.explainer, arm.control), scorer.name] = values[~np.isnan(values)]
+    return found
+
+
 def curves(reading: Reading) -> Iterator[Curve]:
     """How often verdicts are right by quantile, for each scorer and arm that has any; selected records have none."""
+    if reading.whole.large:
+        yield from _large_curves(reading)
+        return
     found: defaultdict[tuple[Arm, str], list[Verdicts]] = defaultdict(list)
     for row in reading.rows:
         if row.scoring.rung == "random" and (verdicts := row.verdicts) is not None:
@@ -70,9 +91,37 @@ def curves(reading: Reading) -> Iterator[Curve]:
                 yield Curve(arm, scorer.name, points)
 
 
+def _large_curves(reading: Reading) -> Iterator[Curve]:
+    """The same of a large run, out of its columns."""
+    from harness.analysis.frames import blocks
+
+    run = reading.whole
+    found: defaultdict[tuple[Arm, str], list[NDArray[np.int64]]] = defaultdict(list)
+    for block in blocks(run, run.columns):
+        for at, scoring in enumerate(run.scoring):
+            own = block.number[(block.scoring == at) & (block.number >= 0)]
+            if scoring.rung == "random" and len(own):
+                found[arm_of(run.arms[block.arm]), scoring.scorer].append(own)
+    for scorer in reading.scorers:
+        for arm in reading.arms:
+            if parts := found.get((arm, scorer.name)):
+                points = tuple(_counted(run.columns, np.concatenate(parts), run.seed))
+                if any(point.quantile is not None for point in points):
+                    yield Curve(arm, scorer.name, points)
+
+
+def _counted(columns: Columns, own: NDArray[np.int64], seed: int) -> Iterator[CurvePoint]:
+    given, right = (columns[f"score/{name}"][own].astype(np.int64) for name in ("given", "right"))
+    for quantile in range(given.shape[1] - 1):
+        has = given[:, quantile] > 0
+        if has.any():
+            shares = right[has, quantile] / given[has, quantile]
+            yield _point(quantile, shares, int(given[:, quantile].sum()), seed)
+
+
 def _scored(reading: Reading, rung: str) -> list[ScorerLine]:
     """The scorers with any row on a rung."""
-    there = set(reading.frame[reading.frame["rung"] == rung]["scorer"])
+    there = set(where(reading.scores, rung=rung)["scorer"])
     return [scorer for scorer in reading.scorers if scorer.name in there]
 
 
@@ -132,7 +181,10 @@ def _points(verdicts: Sequence[Verdicts], seed: int) -> Iterator[CurvePoint]:
         chosen = [(v, (v.quantile == quantile) & (v.label >= 0)) for v in verdicts]
         right = [(v.label == v.truth)[which] for v, which in chosen if which.any()]
         if right:
-            shares = np.array([found.mean() for found in right])
-            interval = metrics.mean_interval(shares, seed=seed)
-            ends = None if interval is None else (interval.low, interval.high)
-            yield CurvePoint(quantile or None, float(shares.mean()), sum(map(len, right)), ends)
+            yield _point(quantile, np.array([found.mean() for found in right]), sum(map(len, right)), seed)
+
+
+def _point(quantile: int, shares: NDArray[np.float64], verdicts: int, seed: int) -> CurvePoint:
+    interval = metrics.mean_interval(shares, seed=seed)
+    ends = None if interval is None else (interval.low, interval.high)
+    return CurvePoint(quantile or None, float(shares.mean()), verdicts, ends)

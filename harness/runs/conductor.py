@@ -84,9 +84,7 @@ class Conductor:
     @functools.cached_property
     def _position(self) -> dict[Latent, int]:
         """Where each latent stands in its coder's order."""
-        return {
-            Latent(coder, index): at for coder, indexes in self.latents.items() for at, index in enumerate(indexes)
-        }
+        return {Latent(coder, index): at for coder, indexes in self.latents.items() for at, index in enumerate(indexes)}
 
     @functools.cached_property
     def _others(self) -> frozenset[Latent]:

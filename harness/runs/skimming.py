@@ -1,7 +1,7 @@
 """Which units of very many latents there are: a journal read once, from its first row to its last.
 
-To look each unit up by its key takes a tenth of a millisecond; this takes some microseconds, and memory of some 40 bytes
-a unit.
+To look each unit up by its key takes a tenth of a millisecond; this takes some microseconds, and memory of some 40
+bytes a unit.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Numbers = NDArray[np.int64]
 class Reader(Protocol):
     """Whoever wants to see what is in the units that are skimmed."""
 
-    def explanation(self, latent: int, status: str, result: Mapping[str, Any]) -> None:
+    def explanation(self, status: str, result: Mapping[str, Any]) -> None:
         """An explanation that the task reaches, in the order of their numbers."""
         ...
 
@@ -59,8 +59,8 @@ class Reader(Protocol):
 class Skimmed:
     """The units that a task reaches.
 
-    `explanations` has for each arm the number of each latent's explanation, `[latents]` in the order of the arm's coder,
-    or `MISSING` or `FIXED`; `scores` for each arm and scorer, by their places in the task, the number of each score, or
+    `explanations` has for each arm the number of each latent's explanation, `[latents]` in the order of the arm's
+    coder, or `MISSING` or `FIXED`; `scores` for each arm and scorer, by their places in the task, the number of each score, or
     `MISSING`. Explanations and scores are numbered by themselves as they stand in the journal; `statuses` (places in
     `STATUSES`) and `pending` are by these numbers.
     """
@@ -173,7 +173,7 @@ def skim(
                 if wanted.take(explaining[arm], key, latent, len(seen.statuses), status, found):
                     seen.add(status, pending)
                     if reader is not None:
-                        reader.explanation(latent, status, found)
+                        reader.explanation(status, found)
         if reader is not None and told:
             reader.scores(told)
     return Skimmed(tuple(wanted.numbers), wanted.matched(bytes(keys)), *seen.arrays(), *scores.arrays())
@@ -193,9 +193,7 @@ class _Wanted:
             np.full(size, FIXED if fixed(arm) else MISSING, np.int64) for arm, size in zip(arms, sizes, strict=True)
         ]
         self._keys = {
-            (at, other): np.zeros((size, _KEY), np.uint8)
-            for at, size in enumerate(sizes)
-            for other in self._judges[at]
+            (at, other): np.zeros((size, _KEY), np.uint8) for at, size in enumerate(sizes) for other in self._judges[at]
         }
         for at, arm in enumerate(arms):
             if fixed(arm):
@@ -210,7 +208,9 @@ class _Wanted:
                 found.setdefault(bytes.fromhex(arm.digest), []).append(at)
         return found
 
-    def take(self, arms: list[int], key: bytes, latent: int, number: int, status: str, result: Mapping[str, Any]) -> bool:
+    def take(
+        self, arms: list[int], key: bytes, latent: int, number: int, status: str, result: Mapping[str, Any]
+    ) -> bool:
         """Note an explanation if it is what these arms have of a latent."""
         arm = self._arms[arms[0]]
         places = self._places[arm.coder]

@@ -1,4 +1,4 @@
-"""Columns: a large run's tables out of them are those that are made unit by unit; what is stale or broken is not read."""
+"""Columns: tables of large runs out of them are those made unit by unit; what is stale or broken is not read."""
 
 from __future__ import annotations
 

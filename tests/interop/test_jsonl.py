@@ -20,10 +20,10 @@ class Made:
     def __init__(self, explanations: list[dict[str, Any]], scores: list[dict[str, Any]]) -> None:
         self._explanations, self._scores = explanations, scores
 
-    def explanation_records(self) -> list[dict[str, Any]]:
+    def each_explanation(self) -> list[dict[str, Any]]:
         return self._explanations
 
-    def score_records(self) -> list[dict[str, Any]]:
+    def each_score(self) -> list[dict[str, Any]]:
         return self._scores
 
 
