@@ -1,7 +1,7 @@
 """A made-up run of very many latents, written as a real one is: a store, a plan, and a journal through its own writer.
 
 Verdicts come from a seeded simulation of judges and from no model: a latent has a quality, a judge hits with it, and
-what it says of a window is a probability. For the first latents the windows are those that are drawn from the store; for
+what it says of a window is a probability. For the first latents the windows are those drawn from the store; for
 the others the verdicts are those of one of `POOL` scores, whose windows are made up, so that they need not be drawn.
 """
 
@@ -217,11 +217,15 @@ class _Pool:
     """Simulated scores, from the least to the most skilful judge."""
 
     def __init__(self, examples: int) -> None:
-        self._units = [self._made(number, examples) for number in range(POOL)]
+        self._examples = examples
+        self._units: dict[int, Unit] = {}
 
     def unit(self, skill: float) -> Unit:
         """The score of a judge of some skill, a standard normal number."""
-        return self._units[min(int(POOL * float(ndtr(skill))), POOL - 1)]
+        number = min(int(POOL * float(ndtr(skill))), POOL - 1)
+        if number not in self._units:
+            self._units[number] = self._made(number, self._examples)
+        return self._units[number]
 
     @staticmethod
     def _made(number: int, examples: int) -> Unit:

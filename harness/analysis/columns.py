@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.clients.packing import unpack
+from harness.clients.packing import unpack_quickly
 from harness.runs.skimming import Skimmed, skim
 from harness.scorers.verdicts import Verdicts
-from harness.values import Usage, digest
+from harness.values import digest
 
 if TYPE_CHECKING:
     from harness.analysis.load import Run
@@ -36,8 +36,9 @@ __all__ = ["FOLDER", "USAGE", "Columns", "columns"]
 FOLDER = "columns"
 # raised when the columns hold something else than before
 _VERSION = 1
-# what of `Usage` stands in columns
-USAGE = ("input", "cache_read", "cache_write", "output", "reasoning", "requests", "cost")
+# what of `harness.values.Usage` stands in columns
+_TOKENS = ("input", "cache_read", "cache_write", "output", "reasoning", "requests")
+USAGE = (*_TOKENS, "cost")
 # figures of other scorers by quantile
 _BY = "by_quantile"
 
@@ -58,8 +59,8 @@ class Columns:
     """Arrays by name.
 
     `explanations/<arm>` and `scores/<arm>/<scoring>` are the numbers of `harness.runs.skimming.Skimmed`. By number of
-    an explanation are `explanation/status`, `words`, `characters`, `base_rate` and the parts of its usage; by number of a
-    score `score/status`, `n_pos`, `n_neg`, `failures` by reason, `given`, `right` and `answered` of
+    an explanation are `explanation/status`, `words`, `characters`, `base_rate` and the parts of its usage; by number of
+    a score `score/status`, `n_pos`, `n_neg`, `failures` by reason, `given`, `right` and `answered` of
     `harness.scorers.verdicts.Tallies`, usage, `metric/<name>`, and `quantile/<name>` of scorers that give no labels.
     """
 
@@ -148,7 +149,7 @@ class _Builder:
 
     def scores(self, rows: Sequence[tuple[str, bytes, bytes | None]]) -> None:
         """Note scores."""
-        results = [unpack(result) for _, result, _ in rows]
+        results = [unpack_quickly(result) for _, result, _ in rows]
         judged = [row for row, (_, _, blob) in enumerate(rows) if blob is not None]
         tallies = Verdicts.tally([blob for _, _, blob in rows if blob is not None], self._quantiles)
         for name in ("n_pos", "n_neg", "failures", "given", "right", "answered"):
@@ -186,8 +187,9 @@ def _used(result: Mapping[str, Any]) -> tuple[float, ...]:
     told = result.get("usage")
     if told is None:
         return (math.nan,) * len(USAGE)
-    usage = Usage(**told)
-    return tuple(math.nan if value is None else value for value in (getattr(usage, name) for name in USAGE))
+    values = [told.get(name, 0) for name in _TOKENS]
+    cost = told.get("cost")
+    return (*values, math.nan if cost is None else cost)
 
 
 def _figures(result: Mapping[str, Any], *, by: bool) -> dict[str, float]:

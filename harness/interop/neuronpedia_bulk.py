@@ -50,7 +50,7 @@ def write_bulk(about: About, latents: Iterable[Found], folder: Path, *, method: 
         place = folder / "v1" / about.model_id / coder.source
         _write_source(about, coder, place)
         uploads = Uploads(about, coder, folder / "upload" / coder.source, method)
-        left = iter(some)  # noqa: B031 - what is left of one group is taken in batches
+        left = iter(some)
         for number in count():
             batch = list(islice(left, 1))
             if not batch:

@@ -65,9 +65,9 @@ def _notes(reading: Reading, only: Collection[int] | None, *, many: bool) -> Ite
     if reading.whole.large:
         looked = sum(map(len, reading.run.latents.values()))
         yield (
-            f"There are {count:,} latents. Means, lifts, differences, histograms, curves, correlations, costs and counts "
-            "are of all of them. What needs single verdicts (permuted truth, reliability, calibration, firing rates, "
-            f"disagreements, dots) is of the first {looked:,} in the seeded order, a random sample. "
+            f"There are {count:,} latents. Means, lifts, differences, histograms, curves, correlations, costs and "
+            "counts are of all of them. What needs single verdicts (permuted truth, reliability, calibration, firing "
+            f"rates, disagreements, dots) is of the first {looked:,} in the seeded order, a random sample. "
             + (SELECTED if only is None else "")
         )
     if many:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.clients.packing import unpack
+from harness.clients.packing import unpack_quickly
 from harness.runs.journal import Journal
 from harness.runs.units import (
     ExplanationArm,
@@ -60,9 +60,9 @@ class Skimmed:
     """The units that a task reaches.
 
     `explanations` has for each arm the number of each latent's explanation, `[latents]` in the order of the arm's
-    coder, or `MISSING` or `FIXED`; `scores` for each arm and scorer, by their places in the task, the number of each score, or
-    `MISSING`. Explanations and scores are numbered by themselves as they stand in the journal; `statuses` (places in
-    `STATUSES`) and `pending` are by these numbers.
+    coder, or `MISSING` or `FIXED`; `scores` for each arm and scorer, by their places in the task, the number of each
+    score, or `MISSING`. Explanations and scores are numbered by themselves as they stand in the journal; statuses
+    (places in `STATUSES`) and whether they are pending are by these numbers.
     """
 
     explanations: tuple[Numbers, ...]
@@ -169,7 +169,7 @@ def skim(
                 scores.add(status, pending)
                 told.append((status, result, verdicts))
             elif arm in explaining:
-                found = unpack(result)
+                found = unpack_quickly(result)
                 if wanted.take(explaining[arm], key, latent, len(seen.statuses), status, found):
                     seen.add(status, pending)
                     if reader is not None:
