@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,8 @@ from scipy import special, stats
 
 from harness.metrics import CorrelationKind, correlation
 
+# the function has the module's name
+module = importlib.import_module("harness.metrics.correlation")
 KINDS: tuple[CorrelationKind, ...] = ("spearman", "pearson")
 SCIPY = {"spearman": stats.spearmanr, "pearson": stats.pearsonr}
 
@@ -197,3 +200,20 @@ def test_intervals_of_spearmans_cover_as_often_as_they_say(name: str, n: int, rh
 def test_intervals_of_pearsons_never_cover_clearly_less_than_they_say(name: str, n: int, rho: float, arms: int) -> None:
     # up to 99 of 100 where the scores are unrelated and most are at a ceiling
     assert _covers("pearson", name, rho, n, arms) >= 0.93
+
+
+@pytest.mark.parametrize("kind", ["spearman", "pearson"])
+def test_rows_that_are_alike_may_be_taken_together(kind: CorrelationKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(11)
+    latents = rng.integers(0, 150, 900)
+    first = np.round(rng.beta(5, 2, 900) * 12) / 12
+    second = np.round(0.6 * first * 12 + 0.4 * 12 * rng.beta(5, 2, 900)) / 12
+    plain = correlation(first, second, latents, kind=kind)
+    monkeypatch.setattr(module, "MANY_ROWS", 100)
+    assert len(module._alike(first, second)[0]) < 170
+    together = correlation(first, second, latents, kind=kind)
+    assert plain.interval is not None
+    assert together.interval is not None
+    assert (together.n, together.latents) == (plain.n, plain.latents)
+    found = (together.value, together.interval.low, together.interval.high)
+    assert found == pytest.approx((plain.value, plain.interval.low, plain.interval.high), abs=1e-12)

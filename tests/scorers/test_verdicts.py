@@ -102,3 +102,43 @@ def test_a_cut_array_is_not_taken_for_a_whole_one() -> None:
     packed = Verdicts.of([_example(1, 2, 3)], [1], [0.5], [None]).pack()
     with pytest.raises(zlib.error):
         Verdicts.unpack(packed[:-6])
+
+
+def test_a_tally_counts_what_a_loop_counts() -> None:
+    rng = np.random.default_rng(5)
+    blobs, wanted = [], []
+    for count in (0, 1, 7, 40):
+        truth = rng.integers(0, 2, count).astype(np.uint8)
+        made = Verdicts(
+            rng.integers(0, 9, count).astype(np.uint32),
+            rng.integers(0, 9, count).astype(np.uint16),
+            truth,
+            np.where(truth, rng.integers(0, 4, count), 0).astype(np.uint8),
+            rng.integers(-1, 2, count).astype(np.int8),
+            rng.random(count).astype(np.float32),
+            (rng.integers(0, 3, count) * rng.integers(0, 2, count)).astype(np.uint8),
+            rng.random(count).astype(np.float32),
+            rng.random((count, 3)).astype(np.float16),
+            rng.random((count, 3)).astype(np.float16),
+        )
+        blobs.append(made.pack())
+        wanted.append(made)
+    found = Verdicts.tally(blobs, 3)
+    for row, one in enumerate(wanted):
+        assert (found.n_pos[row], found.n_neg[row]) == (int((one.truth == 1).sum()), int((one.truth == 0).sum()))
+        by_reason = [sum(code == reason for code in one.failure.tolist()) for reason in range(1, len(FAILURES) + 1)]
+        assert found.failures[row].tolist() == by_reason
+        told = list(zip(*(c.tolist() for c in (one.truth, one.quantile, one.label, one.failure)), strict=True))
+        places = [
+            [line for line in told if line[0] == 0],
+            *([line for line in told if line[1] == quantile] for quantile in (1, 2, 3)),
+            [line for line in told if line[0] == 1],
+        ]
+        for column, lines in enumerate(places):
+            assert found.given[row, column] == sum(label >= 0 for _, _, label, _ in lines)
+            assert found.right[row, column] == sum(label == truth for truth, _, label, _ in lines)
+            assert found.answered[row, column] == sum(failure == 0 for *_, failure in lines)
+
+
+def test_a_tally_of_no_score_is_empty() -> None:
+    assert Verdicts.tally([], 3).given.shape == (0, 5)
