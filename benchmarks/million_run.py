@@ -24,10 +24,11 @@ from harness.clients.models import Models
 from harness.examples.draw import LatentExamples, draw
 from harness.runs.directory import JOURNAL, freeze, held
 from harness.runs.journal import Journal, Unit
+from harness.runs.keys import explanation_key, score_key
 from harness.runs.outcomes import explanation_unit, score_unit
 from harness.runs.running import ready
 from harness.runs.selection import choose
-from harness.runs.units import Plan, explanation_key, score_key
+from harness.runs.units import Plan
 from harness.scorers.base import Scored
 from harness.scorers.judging import figures
 from harness.scorers.verdicts import Verdicts

@@ -15,8 +15,8 @@ from harness.analysis.nulls import with_nulls
 from harness.analysis.rows import figure_of, known, where
 from harness.analysis.tables import summary
 from harness.metrics import CHANCE
+from harness.runs.arms import alone
 from harness.runs.skimming import FIXED
-from harness.runs.units import alone
 from harness.values import Usage
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from harness.analysis.columns import Columns
 from harness.analysis.rows import FIGURE
+from harness.runs.arms import judges
 from harness.runs.skimming import FIXED, MISSING, STATUSES
-from harness.runs.units import judges
 
 if TYPE_CHECKING:
     from harness.analysis.load import Run

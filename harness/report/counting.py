@@ -12,8 +12,8 @@ from harness.analysis.columns import Columns
 from harness.analysis.load import Run
 from harness.report.data import FailureCount
 from harness.report.reading import arm_of
+from harness.runs.arms import written
 from harness.runs.skimming import STATUSES
-from harness.runs.units import written
 from harness.scorers.verdicts import FAILURES
 from harness.values import FailureStatus
 

@@ -16,17 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.clients.packing import unpack_quickly
+from harness.runs.arms import ExplanationArm, ScoreArm, constant, fixed, judges
 from harness.runs.journal import Journal
-from harness.runs.units import (
-    ExplanationArm,
-    ScoreArm,
-    constant,
-    explanation_key,
-    fixed,
-    judges,
-    score_key,
-    shuffled_key,
-)
+from harness.runs.keys import explanation_key, score_key, shuffled_key
 from harness.values import Explanation, FailureStatus, Status
 
 __all__ = ["FIXED", "MISSING", "STATUSES", "Done", "Reader", "Skimmed", "skim"]
