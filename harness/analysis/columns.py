@@ -160,8 +160,8 @@ class _Builder:
         usage = np.array([_used(result) for result in results], np.float64)
         for at, name in enumerate(USAGE):
             self._parts.setdefault(name, []).append(usage[:, at])
-        labelled = self._parts["given"][-1].any(axis=1)
-        self._note([_figures(result, by=not has) for result, has in zip(results, labelled.tolist(), strict=True)])
+        labelled: list[bool] = self._parts["given"][-1].max(axis=1, initial=0).astype(bool).tolist()
+        self._note([_figures(result, by=not has) for result, has in zip(results, labelled, strict=True)])
         self._count += len(rows)
 
     def _note(self, figures: list[dict[str, float]]) -> None:

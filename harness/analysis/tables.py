@@ -287,7 +287,7 @@ def _latents(scores: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.object
 
 def _counts(scores: pd.DataFrame, name: str) -> Floats:
     """A column of counts, 0 where it is missing."""
-    return pd.to_numeric(scores[name]).fillna(0).to_numpy(np.float64)
+    return np.nan_to_num(scores[name].to_numpy(np.float64, na_value=np.nan))
 
 
 def _told(
@@ -299,14 +299,16 @@ def _told(
     failed: Floats,
     said: Floats,
 ) -> Told:
-    statuses = scores["status"][own].value_counts()
+    mine = scores.iloc[np.flatnonzero(own)]
+    codes, names = known(mine, "status")
+    statuses = dict(zip(map(str, names), np.bincount(codes, minlength=len(names)).tolist(), strict=True))
     # of choices among several chance is told with the figure
     judged = own & np.isnan(said)
     return Told(
-        _only(scores["scorer_model"][own]),
-        _only(scores["prompt"][own]),
+        _only(mine, "scorer_model"),
+        _only(mine, "prompt"),
         int(own.sum()),
-        {str(status): int(count) for status, count in statuses.items()},
+        statuses,
         int(failed[own].sum()),
         _trivial(n_pos[judged], n_neg[judged], metric),
     )
@@ -399,7 +401,7 @@ def _cell(table: ScoreTable, row: int | None, arm: Arm | None) -> float:
     return float(table.value[row, table.arms.index(arm)])
 
 
-def _only(values: pd.Series[Any]) -> str | None:
+def _only(scores: pd.DataFrame, name: str) -> str | None:
     """The one value of a column, None where there are several."""
-    distinct = values.unique().tolist()
-    return None if len(distinct) != 1 or _missing(distinct[0]) else str(distinct[0])
+    codes, values = known(scores, name)
+    return str(values[0]) if len(values) == 1 and (codes == 0).all() else None

@@ -91,4 +91,8 @@ def lines_zipped(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Gives what writes an object a line, in gzip; the same rows always give the same bytes; the folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
-        yield lambda row: file.write((json_text(row) + "\n").encode("ascii")) and None
+
+        def write(row: Mapping[str, Any]) -> None:
+            file.write((json_text(row) + "\n").encode("ascii"))
+
+        yield write
