@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from harness.errors import RunError
@@ -57,6 +57,15 @@ DROP TABLE intents;
 _STEPS = {1: _FROM_1, 2: _BATCHES}
 
 
+class _Connection(sqlite3.Connection):
+    """Closed as soon as nobody holds it: whoever reads a run seldom closes it, which Python 3.13 warns of."""
+
+    def __del__(self) -> None:
+        # one that could not be opened cannot be closed
+        with suppress(sqlite3.ProgrammingError):
+            self.close()
+
+
 def connected(path: Path) -> sqlite3.Connection:
     """A connection to a journal of this version; a new file is made, one of an earlier version is brought up to date.
 
@@ -66,7 +75,26 @@ def connected(path: Path) -> sqlite3.Connection:
         RunError: the file is no journal, was written by a newer version, or cannot be opened.
     """
     try:
-        connection = _open(path)
+        connection = sqlite3.connect(
+            path, isolation_level=None, timeout=30, check_same_thread=False, factory=_Connection
+        )
+    except sqlite3.Error as error:
+        raise RunError(f"{path}: this journal cannot be opened: {error}") from error
+    try:
+        _set_up(connection, path)
+    except BaseException:
+        connection.close()  # the error holds it
+        raise
+    return connection
+
+
+def _set_up(connection: sqlite3.Connection, path: Path) -> None:
+    try:
+        # a score is some 2.5 kB: of pages of SQLite's usual 4 kB each would waste a third (of new files only)
+        connection.execute("PRAGMA page_size = 16384")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # FULL: a committed reply was paid for and has to outlive a power cut
+        connection.execute("PRAGMA synchronous = FULL")
         if not connection.execute("SELECT name FROM sqlite_master").fetchone():
             connection.executescript(f"BEGIN; {_TABLES} INSERT INTO meta VALUES ('schema', '{SCHEMA}'); COMMIT;")
     except sqlite3.Error as error:
@@ -79,7 +107,6 @@ def connected(path: Path) -> sqlite3.Connection:
             connection.backup(copy)
         steps = "".join(_STEPS[version] for version in range(found, SCHEMA))
         connection.executescript(f"BEGIN; {steps} UPDATE meta SET value = '{SCHEMA}' WHERE key = 'schema'; COMMIT;")
-    return connection
 
 
 def unchanging(path: Path) -> sqlite3.Connection:
@@ -89,19 +116,10 @@ def unchanging(path: Path) -> sqlite3.Connection:
         RunError: it cannot be opened.
     """
     try:
-        return sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True, check_same_thread=False)
+        uri = f"{path.resolve().as_uri()}?immutable=1"
+        return sqlite3.connect(uri, uri=True, check_same_thread=False, factory=_Connection)
     except sqlite3.Error as error:
         raise RunError(f"{path}: this journal cannot be opened: {error}") from error
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-    # a score is some 2.5 kB: of pages of SQLite's usual 4 kB each would waste a third (of new files only)
-    connection.execute("PRAGMA page_size = 16384")
-    connection.execute("PRAGMA journal_mode = WAL")
-    # FULL: a committed reply was paid for and has to outlive a power cut
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
