@@ -39,6 +39,8 @@ __all__ = ["Display", "Steps", "console", "print_results"]
 _ROWS = 40
 # between two lines of progress where there is no terminal
 _SECONDS = 10
+# and where there is one
+_OFTEN = 0.05
 # seconds over which the pace of something is taken
 _LATELY = 30
 # share of windows below which a latent counts as rare
@@ -92,6 +94,14 @@ class Display(_Bars):
         self._statuses: Counter[Status] = Counter()
         self._latents = (0, 0)
         self._spent: Callable[[], Amount] = Amount
+        # units since the bar was last moved, and when that was
+        self._behind, self._moved = 0, 0.0
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._move()
+        super().__exit__(kind, error, trace)
 
     def collecting(self, done: int, total: int) -> None:
         """Tokens collected so far, of so many."""
@@ -110,17 +120,24 @@ class Display(_Bars):
     def unit(self, status: Status) -> None:
         """A unit is done, now or in an earlier run."""
         self._statuses[status] += 1
-        self._update(advance=1)
+        self._behind += 1
+        self._update()
 
     def latent(self) -> None:
         """All units of a latent are done."""
         self._latents = (self._latents[0] + 1, self._latents[1])
-        self._update(advance=0)
+        self._update()
         self._line(f"explaining and scoring: {self._words()}", last=self._latents[0] == self._latents[1])
 
-    def _update(self, advance: int) -> None:
+    def _update(self) -> None:
+        # moving it takes longer than telling that one of a million latents was done already
+        if time.monotonic() - self._moved > _OFTEN:
+            self._move()
+
+    def _move(self) -> None:
         if self._units is not None:
-            self._bars.update(self._units, advance=advance, done=self._words())
+            self._bars.update(self._units, advance=self._behind, done=self._words())
+        self._behind, self._moved = 0, time.monotonic()
 
     def _words(self) -> str:
         failed = sum(number for status, number in self._statuses.items() if status != "ok")
