@@ -177,9 +177,12 @@ class _Builder:
         found: dict[str, Array] = {
             f"explanation/{name}": np.frombuffer(told, np.float64) for name, told in self._told.items()
         }
-        for name, parts in self._parts.items():
-            found[f"score/{name}"] = np.concatenate(parts)
-        return found | {name: np.concatenate(parts) for name, parts in self._figures.items()}
+        # each part is let go once it stands in its column, so that not all is there twice
+        for name in list(self._parts):
+            found[f"score/{name}"] = np.concatenate(self._parts.pop(name))
+        for name in list(self._figures):
+            found[name] = np.concatenate(self._figures.pop(name))
+        return found
 
 
 def _used(result: Mapping[str, Any]) -> tuple[float, ...]:
