@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -36,33 +36,51 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="harness",
     help="Explains in words what the latents of sparse autoencoders do, and measures how good the words are.",
+    epilog="Begin with: harness run demo",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("run")(run)
-app.command("try")(try_)
-app.command("plan")(plan)
-app.add_typer(prompts, name="prompts")
-app.command("batches")(batches)
-app.command("collect")(collect)
-app.command("examples")(examples)
-app.command("models")(models)
-app.command("judge")(judge)
-app.command("rate")(rate)
+app.command("run", short_help="Collect if needed, explain, score, print, and report.")(run)
+app.command("try", short_help="Do one latent and show everything.")(try_)
+app.command("plan", short_help="Tell a run's calls, tokens and dollars; nothing is asked.")(plan)
+app.add_typer(prompts, name="prompts", short_help="List prompt variants, or show what would be sent.")
+app.command("batches", short_help="List a run's batches; no provider is asked.")(batches)
+app.command("collect", short_help="Collect a task's activations into a store.")(collect)
+app.command("examples", short_help="Show the windows of one latent.")(examples)
+app.command("models", short_help="Tell what a model's name stands for.")(models)
+app.command("judge", short_help="Ask a judge about planted items of known truth.")(judge)
+app.command("rate", short_help="Serve a page on which people rate explanations.")(rate)
 app.command("report")(report)
-app.command("compare")(compare)
-app.command("analyse")(analyse)
-app.command("variance")(variance)
-app.command("export")(export)
-app.command("import")(import_)
-app.command("validate")(validate)
-app.command("upload")(upload)
-app.command("store")(store)
+app.command("compare", short_help="Compare arms, within a run and between runs.")(compare)
+app.command("analyse", short_help="Print or write any table of runs.")(analyse)
+app.command("variance", short_help="Split the variance of scores by what was drawn.")(variance)
+app.command("export", short_help="Write files of this or another project.")(export)
+app.command("import", short_help="Make a store of activations collected elsewhere.")(import_)
+app.command("validate", short_help="Say which format a file is of, and what is wrong.")(validate)
+app.command("upload", short_help="Send explanations to Neuronpedia.")(upload)
+app.command("store", short_help="Tell what is in a store.")(store)
 app.command("train-sae")(train_sae)
-app.command("steer")(steer)
-app.command("sentence")(sentence)
+app.command("steer", short_help="Continue prompts with an intervention on a latent.")(steer)
+app.command("sentence", short_help="Tell which latents are active in a sentence.")(sentence)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"latent-harness {version('latent-harness')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _in_place_of_a_verb(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options that print and end."""
 
 
 def main() -> None:

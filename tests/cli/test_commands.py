@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +217,15 @@ def _signalled(
 
 def _requests(log: Path) -> int:
     return log.read_text().count('"kind": "request"') if log.exists() else 0
+
+
+def test_the_help_tells_each_verb_in_a_line_and_the_version_is_printed(
+    harness: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = harness("--help")
+    assert said.code == 0
+    verbs = said.out.partition("Commands:")[2].partition("Begin with: harness run demo")[0].strip().splitlines()
+    assert len(verbs) > 20
+    assert not [line for line in verbs if "..." in line]
+    assert harness("--version").out == f"latent-harness {version('latent-harness')}\n"
