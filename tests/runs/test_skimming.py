@@ -134,6 +134,23 @@ def test_failures_are_done_again_where_that_is_wished(directory: Path) -> None:
         assert counted["ok"] == 16
 
 
+@pytest.mark.parametrize("kind", ["explanation", "score"])
+def test_a_latent_with_a_unit_that_failed_for_a_passing_reason_is_not_done(directory: Path, kind: str) -> None:
+    with closing(load(directory)) as run:
+        arms = [at for at, arm in enumerate(run.arms) if arm.explainer == "rules" and arm.control is None]
+        digest = run.scoring[0].digest if kind == "score" else run.arms[arms[0]].digest
+        rows = {row.unit.key: row.latent for row in run.score_rows() if row.unit and row.arm == run.arms[arms[0]]}
+        units = [unit for unit in run.journal.units(digest) if kind == "explanation" or unit.key in rows]
+        passing = units[3]
+        with closing(sqlite3.connect(directory / JOURNAL)) as connection:
+            connection.execute("UPDATE units SET pending = 1 WHERE key = ?", [bytes.fromhex(passing.key)])
+            connection.commit()
+        found = skim(run.journal, run.arms, run.scoring, run.latents)
+        assert found is not None
+        wanted = [latent != passing.latent for latent in run.latents["words"]]
+        assert found.done(arms).done.tolist() == wanted
+
+
 def test_skimming_ends_where_it_is_told_to(directory: Path) -> None:
     with closing(load(directory)) as run:
         assert skim(run.journal, run.arms, run.scoring, run.latents, stopping=lambda: True) is None
