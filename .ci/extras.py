@@ -109,7 +109,8 @@ def asking(model: str) -> int:
             changes.append(f'model."{model}"={{ base_url = "{provider.openai_url}", logprobs = true }}')
             out = f"runs/{model.replace('/', '-')}"
             run = await harness.arun("demo", out, overrides=changes, limit=1, report=False)
-            assert set(run.scores()["status"]) == {"ok"}, run.scores()
+            # of one latent no explanation can be another's
+            assert set(run.scores()["status"]) == {"ok", "no_partner"}, run.scores()
             run.close()
             return len(provider.requests)
 
