@@ -6,7 +6,7 @@ are read as a run reads them; in place of all others stands an answer of the rig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
@@ -292,6 +292,10 @@ class _DryUnits:
         made = self._made.get(key)
         return self._journal.unit(key) if made is None and self._journal is not None else made
 
+    def scan(self, many: int, arms: Sequence[str], *, whole: bool) -> Iterator[list[Any]]:
+        """Those of the journal: it is looked at before anything is rehearsed."""
+        return iter(()) if self._journal is None else self._journal.scan(many, arms, whole=whole)
+
     async def finish(self, unit: Unit) -> None:
         self._made[unit.key] = unit
 
@@ -300,7 +304,7 @@ class _DryUnits:
 
 
 def _dry(journal: Journal | None) -> Journal:
-    # of a journal's methods a conductor uses those three
+    # of a journal's methods a conductor uses those four
     return cast(Journal, _DryUnits(journal))
 
 

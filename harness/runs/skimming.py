@@ -91,7 +91,7 @@ class Skimmed:
     def _asked(self, numbers: Numbers) -> NDArray[np.bool_]:
         """Where there is something to score."""
         ok = self.explanation_statuses == 0
-        return (numbers == FIXED) | (_taken(ok, numbers) & (numbers >= 0))
+        return (numbers == FIXED) | _taken(ok, numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,10 @@ def _all_right(numbers: Numbers, again: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _taken(values: NDArray[np.bool_], numbers: Numbers) -> NDArray[np.bool_]:
     """The values of these numbers, False where there is none."""
-    return values[numbers] if len(values) else np.zeros(len(numbers), dtype=bool)
+    there = numbers >= 0
+    found = np.zeros(len(numbers), dtype=bool)
+    found[there] = values[numbers[there]]
+    return found
 
 
 def _count(counts: Counter[Status], statuses: NDArray[np.uint8], numbers: Numbers) -> None:

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
 
@@ -18,7 +19,7 @@ from harness.analysis.load import load
 from harness.runs.directory import JOURNAL
 from harness.runs.outcomes import result_hash
 from harness.runs.running import conduct
-from harness.runs.skimming import FIXED, MISSING, STATUSES, skim
+from harness.runs.skimming import FIXED, MISSING, STATUSES, Skimmed, skim
 from harness.task import Task, load_task
 
 LATENTS = 12
@@ -154,3 +155,10 @@ def test_a_latent_with_a_unit_that_failed_for_a_passing_reason_is_not_done(direc
 def test_skimming_ends_where_it_is_told_to(directory: Path) -> None:
     with closing(load(directory)) as run:
         assert skim(run.journal, run.arms, run.scoring, run.latents, stopping=lambda: True) is None
+
+
+def test_a_single_unit_beside_an_arm_that_has_none() -> None:
+    explanations = (np.array([MISSING, 0]), np.array([FIXED, FIXED]))
+    nothing = np.zeros(0, np.uint8)
+    found = Skimmed(explanations, {}, np.zeros(1, np.uint8), np.zeros(1, bool), nothing, nothing.astype(bool))
+    assert found.done([0, 1]).done.tolist() == [False, True]
