@@ -55,7 +55,7 @@ def blocks(run: Run, columns: Columns) -> Iterator[Block]:
         if not numbers:
             continue
         number = np.stack(numbers, axis=1).astype(np.int64)
-        status = own[explained] if len(own) else np.zeros(len(explained), np.uint8)
+        status = own[np.maximum(explained, 0)] if len(own) else np.zeros(len(explained), np.uint8)
         failed = (explained >= 0) & (status > 0)
         asked = (explained == FIXED) | ((explained >= 0) & (status == 0))
         reached = failed[:, None] | (asked[:, None] & (number != MISSING))

@@ -18,6 +18,7 @@ import tomli_w
 from harness.analysis.load import load
 from harness.runs.directory import JOURNAL
 from harness.runs.outcomes import result_hash
+from harness.runs.plan import aplan
 from harness.runs.running import conduct
 from harness.runs.skimming import FIXED, MISSING, STATUSES, Skimmed, skim
 from harness.task import Task, load_task
@@ -106,6 +107,18 @@ def test_a_finished_run_is_found_done_and_counted_as_before(
         pending = {u.latent for arm in (*run.arms, *run.scoring) for u in run.journal.units(arm.digest) if u.pending}
     assert len(looked) == len(pending)
     assert len(pending) < LATENTS
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 7, 40])
+def test_a_run_of_which_only_some_units_are_left_ends_in_the_same(task: Task, directory: Path, kept: int) -> None:
+    before = _units(directory)
+    with closing(sqlite3.connect(directory / JOURNAL)) as connection:
+        some = "SELECT key FROM units ORDER BY rowid LIMIT ?"
+        connection.execute(f"DELETE FROM units WHERE key NOT IN ({some})", [kept])
+        connection.commit()
+    asyncio.run(aplan(task, directory))
+    asyncio.run(conduct(task, directory))
+    assert _units(directory) == before
 
 
 @pytest.mark.parametrize("kind", ["explanation", "score"])
