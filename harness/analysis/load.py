@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.analysis.recorded import Recorded
 from harness.analysis.spending import SpendingLine, attempt_frame, spending
 from harness.errors import RunError
 from harness.metrics import CHANCE
@@ -17,8 +18,7 @@ from harness.runs.directory import JOURNAL
 from harness.runs.journal import Journal, TaskRecord, Unit
 from harness.runs.keys import explanation_key, score_key, shuffled_key
 from harness.runs.outcomes import explanation_of
-from harness.scorers.verdicts import FAILURES, Verdicts
-from harness.store import Store
+from harness.scorers.verdicts import Verdicts
 from harness.values import Explanation, Failure
 
 if TYPE_CHECKING:
@@ -41,14 +41,6 @@ _EXPLANATIONS = (
 _SCORES = (
     "run", "coder", "hookpoint", "latent", "explainer", "control", "scorer", "scorer_model", "prompt", "rung",
     "status", "metrics", "n_pos", "n_neg", "failed", "usage",
-)  # fmt: skip
-_VERDICTS = (
-    "coder", "latent", "explainer", "control", "scorer", "rung", "context", "start", "truth", "quantile", "label",
-    "probability", "value", "failure",
-)  # fmt: skip
-
-_TEXTS = (
-    "coder", "latent", "explainer", "control", "scorer", "activating", "text", "fired", "activation", "failure",
 )  # fmt: skip
 
 
@@ -84,7 +76,7 @@ def load(run: str | Path) -> Run:
     return Run(path, Journal(path / JOURNAL))
 
 
-class Run:
+class Run(Recorded):
     """A run's results as DataFrames; reading changes no result."""
 
     def __init__(self, path: Path, journal: Journal) -> None:
@@ -147,76 +139,12 @@ class Run:
         """Close the journal; nothing can be read after that."""
         self.journal.close()
 
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        return self.record["task"]["name"]
-
-    @property
-    def seed(self) -> int:
-        """The task's seed."""
-        return self.record["task"]["seed"]
-
-    @property
-    def ranking(self) -> Mapping[str, Any]:
-        """The figure that arms are ranked by: `scorer`, `metric`, `margin`."""
-        return self.record["ranking"]
-
-    @property
-    def rung(self) -> str:
-        """The rung of the headline figures: `random`, or the first asked where records were selected."""
-        rungs = self.record["task"]["examples"]["scored"]["rungs"]
-        return "random" if "random" in rungs else rungs[0]
-
-    @property
-    def scorers(self) -> tuple[str, ...]:
-        """The scorers' names."""
-        return tuple(scorer["name"] for scorer in self.record["task"]["scorer"])
-
-    @property
-    def record(self) -> Mapping[str, Any]:
-        """The newest task's record: settings, arms, latents, versions."""
-        return self.task.record
-
-    @cached_property
-    def arms(self) -> tuple[ExplanationArm, ...]:
-        """Explainers and controls, coder by coder."""
-        return tuple(ExplanationArm(**arm) for arm in self.record["explanation_arms"])
-
-    @cached_property
-    def scoring(self) -> tuple[ScoreArm, ...]:
-        """Scorers by rung, coder by coder."""
-        return tuple(ScoreArm(**arm) for arm in self.record["score_arms"])
-
     @cached_property
     def latents(self) -> Mapping[str, list[int]]:
         """The chosen latents of each coder, in the seeded order."""
         if self._only is None:
             return self.record["latents"]
         return {coder: [index for _, index in placed] for coder, placed in self._only.items()}
-
-    @property
-    def populations(self) -> Mapping[str, Mapping[str, Any]]:
-        """The populations of random latents by name: `of` which coder, `control`, the `matched` latents, `store`."""
-        return self.record.get("populations", {})
-
-    def store(self, coder: str | None = None) -> Store:
-        """The activation store that the run rests on, or the one that holds a population.
-
-        Raises:
-            StoreError: it is gone or broken.
-        """
-        place = self.record if coder is None else self.populations.get(coder, self.record)
-        return Store.open(Path(place["store"]["path"]))
-
-    def window_rates(self, control: str | None = None) -> list[float]:
-        """The share of windows that each chosen latent fires in, of the task's coders or of a control's population.
-
-        Empty where the task has no populations.
-        """
-        kinds = {name: place["control"] for name, place in self.populations.items()}
-        rates = self.record.get("window_rates", {})
-        return [rate for name, found in rates.items() if kinds.get(name) == control for rate in found]
 
     def metric_of(self, scorer: str) -> str:
         """The figure that a scorer is shown by: the primary one where it has it, else its own."""
@@ -349,24 +277,9 @@ class Run:
         `label` is -1 where none was given; where there is no verdict `failure` says why. `value` is the number of a
         scorer that orders examples, missing for others; `quantile` is 0 for silent windows.
         """
-        import pandas as pd
+        from harness.analysis.asked import verdict_frame
 
-        frames = []
-        for row in self.score_rows():
-            if (verdicts := row.verdicts) is None:
-                continue
-            columns = {
-                "coder": row.arm.coder,
-                "latent": row.latent,
-                "explainer": row.arm.explainer,
-                "control": row.arm.control,
-                "scorer": row.scoring.scorer,
-                "rung": row.scoring.rung,
-                **{name: getattr(verdicts, name) for name in _VERDICTS[6:13]},
-                "failure": [FAILURES[code - 1] if code else None for code in verdicts.failure.tolist()],
-            }
-            frames.append(pd.DataFrame(columns))
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(_VERDICTS))
+        return verdict_frame(self)
 
     def texts(self) -> pd.DataFrame:
         """One row a text that was written for an explanation: whose, by which scorer, and what the latent did in it.
@@ -374,19 +287,9 @@ class Run:
         `activating` says whether it was meant to activate the latent, `fired` whether it did, `activation` how strongly
         at most; where the text is missing `failure` says why.
         """
-        rows = []
-        for row in self.score_rows():
-            written = [] if row.unit is None else row.unit.result.get("written", [])
-            if not written or (verdicts := row.verdicts) is None:
-                continue
-            whose = (row.arm.coder, row.latent, row.arm.explainer, row.arm.control, row.scoring.scorer)
-            columns = (verdicts.truth, verdicts.label, verdicts.value, verdicts.failure)
-            for (text, _), (truth, label, value, failure) in zip(
-                written, zip(*(column.tolist() for column in columns), strict=True), strict=True
-            ):
-                said = (None, None, None, FAILURES[failure - 1]) if failure else (text, label == 1, value, None)
-                rows.append(dict(zip(_TEXTS, (*whose, truth == 1, *said), strict=True)))
-        return _frame(rows, _TEXTS)
+        from harness.analysis.asked import text_frame
+
+        return text_frame(self)
 
     def summary(self, metric: str | None = None) -> pd.DataFrame:
         """One row an arm and scorer by a metric, the primary one unless given, on the headline's rung.
@@ -430,12 +333,6 @@ class Run:
             "explainer": arm.explainer,
             "control": arm.control,
         }
-
-    @cached_property
-    def hookpoints(self) -> dict[str, str | None]:
-        """The hookpoint of each coder and population."""
-        found = {coder["name"]: coder.get("hookpoint") for coder in self.record["task"]["coder"]}
-        return found | {name: found[place["of"]] for name, place in self.populations.items()}
 
     def _score(self, row: ScoreRow) -> dict[str, Any]:
         verdicts = row.verdicts
