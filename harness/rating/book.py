@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from harness.errors import RunError
 from harness.rating.items import Item
+from harness.runs.schema import SelfClosing
 
 __all__ = ["BOOK", "Answer", "Asked", "Book"]
 
@@ -67,7 +68,19 @@ class Book:
         self.path = directory / BOOK
         self._lock = threading.Lock()
         try:
-            self._file = sqlite3.connect(self.path, isolation_level=None, timeout=30, check_same_thread=False)
+            self._file = sqlite3.connect(
+                self.path, isolation_level=None, timeout=30, check_same_thread=False, factory=SelfClosing
+            )
+        except sqlite3.Error as error:
+            raise RunError(f"{self.path}: this file is no book of ratings: {error}") from error
+        try:
+            self._set_up()
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self) -> None:
+        try:
             # an answer outlives a power cut: nobody says it twice
             self._file.execute("PRAGMA journal_mode = WAL")
             self._file.execute("PRAGMA synchronous = FULL")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.errors import RunError
 
-__all__ = ["SCHEMA", "connected", "unchanging"]
+__all__ = ["SCHEMA", "SelfClosing", "connected", "unchanging"]
 
 SCHEMA = 3
 
@@ -57,7 +57,7 @@ DROP TABLE intents;
 _STEPS = {1: _FROM_1, 2: _BATCHES}
 
 
-class _Connection(sqlite3.Connection):
+class SelfClosing(sqlite3.Connection):
     """Closed as soon as nobody holds it: whoever reads a run seldom closes it, which Python 3.13 warns of."""
 
     def __del__(self) -> None:
@@ -76,7 +76,7 @@ def connected(path: Path) -> sqlite3.Connection:
     """
     try:
         connection = sqlite3.connect(
-            path, isolation_level=None, timeout=30, check_same_thread=False, factory=_Connection
+            path, isolation_level=None, timeout=30, check_same_thread=False, factory=SelfClosing
         )
     except sqlite3.Error as error:
         raise RunError(f"{path}: this journal cannot be opened: {error}") from error
@@ -117,7 +117,7 @@ def unchanging(path: Path) -> sqlite3.Connection:
     """
     try:
         uri = f"{path.resolve().as_uri()}?immutable=1"
-        return sqlite3.connect(uri, uri=True, check_same_thread=False, factory=_Connection)
+        return sqlite3.connect(uri, uri=True, check_same_thread=False, factory=SelfClosing)
     except sqlite3.Error as error:
         raise RunError(f"{path}: this journal cannot be opened: {error}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ async def test_nothing_is_asked_twice_across_restarts_with_faults_and_a_budget_t
         # units lost, replies kept: nothing is sent
         before = len(provider.requests)
         assert before > calm
-        with sqlite3.connect(tmp_path / "run" / JOURNAL) as connection:
+        with closing(sqlite3.connect(tmp_path / "run" / JOURNAL, isolation_level=None)) as connection:
             connection.execute("DELETE FROM units")
         again = await conduct(task(provider, MODEL, f"limits.spend={limit}"), tmp_path / "run")
         assert set(again.statuses) == {"ok"}

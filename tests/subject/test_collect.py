@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -114,7 +115,7 @@ def test_text_and_manifest_say_what_was_read(
     frame = store.manifest.frame
     assert frame.collection == {"batch": 4, "dtype": "float32", "device": "cpu", "threads": 1}
     assert frame.model == Path(subject.model).name
-    assert frame.versions["torch"] == torch.__version__
+    assert frame.versions["torch"] == version("torch")
     coder = store.coder("sae")
     assert (coder.n_latents, coder.hookpoint) == (F, "model.layers.1")
     np.testing.assert_allclose(np.asarray(coder.decoder), weights().w_dec.numpy(), rtol=1e-3, atol=1e-4)
