@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import escape
 
 import harness
 from harness.report.text import metric_name
@@ -21,4 +22,4 @@ def test_arms_are_ranked_by_the_scorers_own_figure(
     assert run.ranking == {"scorer": "only", "metric": metric, "margin": 0.02}
     assert run.summary()["mean"].notna().any()
     page = (tmp_path / "run" / "report" / "index.html").read_text("utf-8")
-    assert metric_name(metric) in page
+    assert escape(metric_name(metric)) in page
