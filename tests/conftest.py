@@ -129,6 +129,28 @@ def write_task(tmp_path: Path, words_store: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def erring_task(write_task: Callable[..., Path]) -> Path:
+    """Planted latents that a judge errs on, another time each time."""
+    return write_task(
+        name="planted",
+        store=None,
+        subject={
+            "model": str(fixture("subject")),
+            "corpus": {"path": str(fixture("text", "demo.jsonl")), "tokens": 60_000},
+            "context": 256,
+        },
+        coder=[{"name": "planted", "kind": "planted"}],
+        latents={"sample": 6, "min_examples": 40},
+        explainer=[
+            {"name": "true", "kind": "file", "path": str(fixture("planted", "true.jsonl"))},
+            {"name": "sibling", "kind": "file", "path": str(fixture("planted", "sibling.jsonl"))},
+        ],
+        scorer=[{"name": "detection", "kind": "detection", "model": "truth/noisy", "batch": 10}],
+        model={"truth/noisy": {"false_positive": 0.2, "false_negative": 0.2}},
+    )
+
+
 @pytest.fixture(scope="session")
 def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT that knows the words of the words store, as sentence-transformers saves one: mean over tokens."""

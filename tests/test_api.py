@@ -14,7 +14,6 @@ import pytest
 
 import harness
 from harness.errors import TaskError
-from harness.resources import fixture
 from harness.runs.progress import Silent
 from harness.runs.stop import Stop
 from harness.testing import FakeProvider, Fault
@@ -51,66 +50,45 @@ def test_a_task_can_be_given_as_a_value(write_task: Callable[..., Path], tmp_pat
     assert harness.run(task, tmp_path / "out", report=False).name == "other"
 
 
-def _erring(write_task: Callable[..., Path], **tables: Any) -> Path:
-    """Planted latents of two explainers, and a judge that errs another time each time."""
-    return write_task(
-        name="planted",
-        store=None,
-        subject={
-            "model": str(fixture("subject")),
-            "corpus": {"path": str(fixture("text", "demo.jsonl")), "tokens": 60_000},
-            "context": 256,
-        },
-        coder=[{"name": "planted", "kind": "planted"}],
-        latents={"sample": 6, "min_examples": 40},
-        explainer=[
-            {"name": "true", "kind": "file", "path": str(fixture("planted", "true.jsonl"))},
-            {"name": "sibling", "kind": "file", "path": str(fixture("planted", "sibling.jsonl"))},
-        ],
-        scorer=[{"name": "detection", "kind": "detection", "model": "truth/noisy", "batch": 10}],
-        model={"truth/noisy": {"false_positive": 0.2, "false_negative": 0.2}},
-        **tables,
-    )
-
-
 def _units(directory: Path) -> set[bytes]:
     with closing(sqlite3.connect(directory / "journal.sqlite")) as journal:
         return {key for (key,) in journal.execute("SELECT key FROM units")}
 
 
 def test_variance_draws_everything_again_and_goes_on_where_it_was(
-    write_task: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    erring_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    task = _erring(write_task)
-    found = harness.variance(task, draws=2, explainer_samples=1, scorer_samples=3, overrides=["name=told"], limit=5)
+    found = harness.variance(
+        erring_task, draws=2, explainer_samples=1, scorer_samples=3, overrides=["name=told"], limit=5
+    )
     directory = Path("runs/told-variance")
     assert (found.scorer, found.latents, found.left_out, found.design.scorer_samples) == ("detection", 5, 0, 3)
     assert set(found.score["source"]) == {"latents", "examples", "scorer", "total"}
     units = _units(directory)
     # 2 explainers in 2 draws, an explanation and 3 scores of each
     assert len(units) == 5 * 2 * 2 * (1 + 3)
-    again = harness.variance(task, draws=2, explainer_samples=1, scorer_samples=3, overrides=["name=told"], limit=5)
+    again = harness.variance(
+        erring_task, draws=2, explainer_samples=1, scorer_samples=3, overrides=["name=told"], limit=5
+    )
     assert again.score.equals(found.score)
     assert _units(directory) == units
 
 
-async def test_variance_works_inside_a_running_loop_and_is_awaited(
-    write_task: Callable[..., Path], tmp_path: Path
-) -> None:
-    task = harness.load_task(_erring(write_task))
+async def test_variance_works_inside_a_running_loop_and_is_awaited(erring_task: Path, tmp_path: Path) -> None:
+    task = harness.load_task(erring_task)
     how: dict[str, Any] = {"draws": 2, "explainer_samples": 1, "scorer_samples": 2, "limit": 3}
     awaited = await harness.avariance(task, tmp_path / "a", **how)
     assert harness.variance(task, tmp_path / "b", **how).components.equals(awaited.components)
 
 
-async def test_a_variance_that_is_not_done_says_how_to_go_on(write_task: Callable[..., Path], tmp_path: Path) -> None:
+async def test_a_variance_that_is_not_done_says_how_to_go_on(erring_task: Path, tmp_path: Path) -> None:
     stop = Stop()
     stop.wish()
     with pytest.raises(harness.HarnessError, match="interrupted; run it again to go on"):
-        await harness.avariance(_erring(write_task), tmp_path / "out", stop=stop)
+        await harness.avariance(erring_task, tmp_path / "out", stop=stop)
     with pytest.raises(harness.UserError, match="draws is 0, and at least 1"):
-        await harness.avariance(_erring(write_task), tmp_path / "out", draws=0)
+        await harness.avariance(erring_task, tmp_path / "out", draws=0)
 
 
 async def test_mistakes_come_through_plain(tmp_path: Path, write_task: Callable[..., Path]) -> None:
