@@ -198,6 +198,8 @@ class RayCrew:
                     for number, ref in enumerate(refs):
                         waiting.start_soon(following.finish, number, ref)
                 group.cancel_scope.cancel()
+            # what has happened since the last look
+            await following.tell()
         finally:
             for ref in refs:
                 self._ray.cancel(ref, force=True)
@@ -276,11 +278,15 @@ class _Following:
             await anyio.sleep(_LOOK)
             if self._order.stop.wished:
                 await self.told_by(self._hub.stop.remote())
-            latents, begun = await self.told_by(self._hub.state.remote()) or (0, {})
-            for number, times in begun.items():
-                if times > self._begun.get(number, 1):
-                    self._order.progress.note(f"worker {number} was lost and goes on in another process")
-                self._begun[number] = times
-            if 4 * latents // max(1, self._order.latents) > self._told:
-                self._told = 4 * latents // self._order.latents
-                self._order.progress.note(f"workers: {latents:,} of {self._order.latents:,} latents are done")
+            await self.tell()
+
+    async def tell(self) -> None:
+        """Note each worker that was lost and goes on, and how many latents are done at each quarter of them."""
+        latents, begun = await self.told_by(self._hub.state.remote()) or (0, {})
+        for number, times in begun.items():
+            for _ in range(times - self._begun.get(number, 1)):
+                self._order.progress.note(f"worker {number} was lost and goes on in another process")
+            self._begun[number] = times
+        if 4 * latents // max(1, self._order.latents) > self._told:
+            self._told = 4 * latents // self._order.latents
+            self._order.progress.note(f"workers: {latents:,} of {self._order.latents:,} latents are done")

@@ -80,7 +80,9 @@ async def _work(job: Job) -> Report:
 
         limits = SharedLimits({account: await desk(actor) for account, actor in job.accounts.items()})
         budget = SharedBudget(await desk(job.hub)) if job.limited else RunBudget()
-        beating = asyncio.create_task(_beat(job, visit, progress, stop))
+        # a worker is known before it asks for anything, so that its loss is seen
+        await _beat(job, visit, progress, stop)
+        beating = asyncio.create_task(_keep_beating(job, visit, progress, stop))
         try:
             part = Part(job.number, job.count, limits, budget, job.beneath)
             folder = worker_folder(job.directory, job.number)
@@ -95,14 +97,17 @@ async def _work(job: Job) -> Report:
     return Report(outcome.stopped_by)
 
 
+async def _keep_beating(job: Job, visit: str, progress: _Counted, stop: Stop) -> None:
+    while not stop.wished:
+        await asyncio.sleep(_BEAT)
+        await _beat(job, visit, progress, stop)
+
+
 async def _beat(job: Job, visit: str, progress: _Counted, stop: Stop) -> None:
     """Tell how far the work is, and hear whether to stop; who cannot be heard any more wishes it, too."""
-    wished = False
-    while not wished:
-        try:
-            wished = await job.hub.beat.remote(job.number, visit, progress.latents)
-        except Exception:
-            wished = True
-        await asyncio.sleep(_BEAT)
-    if not stop.wished:
+    try:
+        wished = await job.hub.beat.remote(job.number, visit, progress.latents)
+    except Exception:
+        wished = True
+    if wished and not stop.wished:
         stop.wish()
