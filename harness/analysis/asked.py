@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from harness.scorers.verdicts import FAILURES
 
 if TYPE_CHECKING:
-    from harness.analysis.load import Run
+    from harness.analysis.load import Run, ScoreRow
 
 __all__ = ["text_frame", "verdict_frame"]
 
@@ -23,24 +26,28 @@ _TEXTS = (
 )  # fmt: skip
 
 
-def verdict_frame(run: Run) -> pd.DataFrame:
-    """See `harness.analysis.load.Run.verdicts`."""
-    frames = []
-    for row in run.score_rows():
-        if (verdicts := row.verdicts) is None:
-            continue
-        columns = {
-            "coder": row.arm.coder,
-            "latent": row.latent,
-            "explainer": row.arm.explainer,
-            "control": row.arm.control,
-            "scorer": row.scoring.scorer,
-            "rung": row.scoring.rung,
-            **{name: getattr(verdicts, name) for name in _VERDICTS[6:13]},
-            "failure": [FAILURES[code - 1] if code else None for code in verdicts.failure.tolist()],
-        }
-        frames.append(pd.DataFrame(columns))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(_VERDICTS))
+def verdict_frame(rows: Iterable[ScoreRow]) -> pd.DataFrame:
+    """The verdicts of scores, see `harness.analysis.load.Run.verdicts`."""
+    found = [(_whose(row), verdicts) for row in rows if (verdicts := row.verdicts) is not None]
+    if not found:
+        return pd.DataFrame(columns=list(_VERDICTS))
+    lengths = [len(verdicts) for _, verdicts in found]
+    whose = zip(*(names for names, _ in found), strict=True)
+    columns = {name: np.repeat(_objects(values), lengths) for name, values in zip(_VERDICTS[:6], whose, strict=True)}
+    columns["latent"] = columns["latent"].astype(np.int64)
+    told = {name: np.concatenate([getattr(verdicts, name) for _, verdicts in found]) for name in _VERDICTS[6:13]}
+    failures = np.concatenate([verdicts.failure for _, verdicts in found])
+    return pd.DataFrame({**columns, **told, "failure": _objects((None, *FAILURES))[failures]})
+
+
+def _whose(row: ScoreRow) -> tuple[str, int, str | None, str | None, str, str | None]:
+    return row.arm.coder, row.latent, row.arm.explainer, row.arm.control, row.scoring.scorer, row.scoring.rung
+
+
+def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
+    found = np.empty(len(values), object)
+    found[:] = values
+    return found
 
 
 def text_frame(run: Run) -> pd.DataFrame:

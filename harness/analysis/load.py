@@ -279,7 +279,7 @@ class Run(Recorded):
         """
         from harness.analysis.asked import verdict_frame
 
-        return verdict_frame(self)
+        return verdict_frame(self.score_rows())
 
     def texts(self) -> pd.DataFrame:
         """One row a text that was written for an explanation: whose, by which scorer, and what the latent did in it.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis.load import Run
+from harness.analysis.asked import verdict_frame
+from harness.analysis.load import Run, ScoreRow
 from harness.interop.findings import About, Found, Window, half_characters
 from harness.interop.writing import chunks
 
@@ -19,6 +22,8 @@ __all__ = ["EXAMPLES", "write_dataset", "write_parquet"]
 
 # columns of verdicts that are text also where all are missing
 _WORDS = ("coder", "explainer", "control", "scorer", "rung", "failure")
+# explanations or scores that are written at once, and scores whose verdicts are
+_ROWS, _SCORES = 50_000, 5_000
 # latents whose windows are written at once
 _TOGETHER = 256
 # columns of the table of windows
@@ -31,40 +36,81 @@ def write_parquet(run: Run, latents: Iterable[Found], folder: Path) -> list[str]
     Rows are those of `Run.explanations`, `Run.scores` and `Run.verdicts`, and windows with their activations. Figures
     of a score are columns of their own, `usage` and figures by quantile are JSON.
     """
-    import pyarrow.parquet as pq
-
-    for name, table in _tables(run):
-        pq.write_table(table, folder / f"{name}.parquet")
+    for name, tables in _tables(run):
+        _write(tables, folder / f"{name}.parquet")
     _write_windows(latents, folder / "examples.parquet")
     return []
 
 
 def write_dataset(run: Run, about: About, latents: Iterable[Found], folder: Path) -> list[str]:
     """Write a folder that `datasets.load_dataset` reads: a card, and a configuration for each table that has rows."""
-    import pyarrow.parquet as pq
-
     names = []
-    for name, table in _tables(run):
-        if table.num_rows:
-            (folder / name).mkdir()
-            pq.write_table(table, folder / name / "train.parquet")
+
+    def add(name: str, write: Callable[[Path], int]) -> None:
+        (folder / name).mkdir()
+        if write(folder / name / "train.parquet"):
             names.append(name)
-    (folder / "examples").mkdir()
-    if _write_windows(latents, folder / "examples" / "train.parquet"):
-        names.append("examples")
-    else:
-        shutil.rmtree(folder / "examples")
+        else:
+            shutil.rmtree(folder / name)
+
+    for name, tables in _tables(run):
+        add(name, partial(_write, tables))
+    add("examples", partial(_write_windows, latents))
     (folder / "README.md").write_text(_card(run, about, names), encoding="utf-8")
     return []
 
 
-def _tables(run: Run) -> Iterator[tuple[str, pa.Table]]:
+def _tables(run: Run) -> Iterator[tuple[str, Iterator[pa.Table]]]:
+    """Each table's name, and the table in parts whose columns may differ."""
+    yield "explanations", (_table(map(_explanation, some)) for some in chunks(run.each_explanation(), _ROWS))
+    yield "scores", (_table(map(_score, some)) for some in chunks(run.each_score(), _ROWS))
+    yield "verdicts", (_verdicts(some) for some in chunks(run.score_rows(), _SCORES))
+
+
+def _verdicts(rows: Iterable[ScoreRow]) -> pa.Table:
     import pyarrow as pa
 
-    yield "explanations", _table([_explanation(row) for row in run.explanation_records()])
-    yield "scores", _table([_score(row) for row in run.score_records()])
-    verdicts = run.verdicts().astype(dict.fromkeys(_WORDS, "string"))
-    yield "verdicts", pa.Table.from_pandas(verdicts, preserve_index=False)
+    frame = verdict_frame(rows).astype(dict.fromkeys(_WORDS, "string"))
+    return pa.Table.from_pandas(frame, preserve_index=False)
+
+
+def _write(tables: Iterable[pa.Table], path: Path) -> int:
+    """Write one table that comes in parts, no more than a part in memory; gives the number of its rows.
+
+    Which columns there are and of which types is known after the last part, so all are written twice.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".parts-") as room:
+        parts, schema = [], pa.schema([])
+        for number, table in enumerate(tables):
+            parts.append(Path(room) / f"{number}.parquet")
+            pq.write_table(table, parts[-1])
+            schema = pa.unify_schemas([schema, table.schema], promote_options="permissive")
+        schema = pa.schema([_known(field) for field in schema])
+        with pq.ParquetWriter(path, schema) as file:
+            for part in parts:
+                file.write_table(_with_all(pq.read_table(part), schema))
+            count = sum(pq.read_metadata(part).num_rows for part in parts)
+    return count
+
+
+def _known(field: pa.Field) -> pa.Field:
+    import pyarrow as pa
+
+    # a column of which nothing is known is of text, as others of its name
+    return field.with_type(pa.string()) if pa.types.is_null(field.type) else field
+
+
+def _with_all(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _write_windows(latents: Iterable[Found], path: Path) -> int:
@@ -84,13 +130,12 @@ def _write_windows(latents: Iterable[Found], path: Path) -> int:
     return count
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+def _table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     import pyarrow as pa
 
-    columns = dict.fromkeys(key for row in rows for key in row)
-    arrays = {name: pa.array([row.get(name) for row in rows]) for name in columns}
-    # a column of which nothing is known is of text, as others of its name
-    return pa.table({name: a.cast(pa.string()) if pa.types.is_null(a.type) else a for name, a in arrays.items()})
+    held = list(rows)
+    columns = dict.fromkeys(key for row in held for key in row)
+    return pa.table({name: pa.array([row.get(name) for row in held]) for name in columns})
 
 
 def _window(found: Found, window: Window) -> dict[str, Any]:

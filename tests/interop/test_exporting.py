@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tomli_w
@@ -17,6 +18,7 @@ from scipy import stats
 
 from harness.analysis.load import Run, load
 from harness.errors import StoreError, UserError
+from harness.interop import parquet
 from harness.interop.checking import check
 from harness.interop.explanations import read_explanations
 from harness.interop.exporting import FORMATS, Options, export
@@ -281,6 +283,43 @@ def test_parquet_holds_the_runs_tables(run: Run, tmp_path: Path) -> None:
     examples = tables["examples"]
     assert (examples["activations"].map(max) > 0).tolist() == examples["activating"].tolist()
     assert (examples["tokens"].map(len) == examples["activations"].map(len)).all()
+
+
+def test_tables_that_are_written_bit_by_bit_are_the_same(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(run, tmp_path / "whole", "parquet")
+    # figures of one scorer are no columns of another's part, and a part may have no control or no failure
+    monkeypatch.setattr(parquet, "_ROWS", 2)
+    monkeypatch.setattr(parquet, "_SCORES", 1)
+    export(run, tmp_path / "parts", "parquet")
+    for path in (tmp_path / "whole").iterdir():
+        whole, parts = pq.read_table(path), pq.read_table(tmp_path / "parts" / path.name)
+        assert parts.equals(whole), path.name
+        assert not any(pa.types.is_null(field.type) for field in parts.schema)
+    assert pq.read_metadata(tmp_path / "parts" / "scores.parquet").num_row_groups > 1
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == sorted(
+        path.name for path in (tmp_path / "whole").iterdir()
+    )
+
+
+def test_a_run_of_which_nothing_is_known_yet_has_empty_tables(
+    make_store: Callable[..., Store], write_task: Callable[..., Path], tmp_path: Path
+) -> None:
+    store = make_store(tmp_path / "store")
+    task = write_task(
+        store={"path": str(store.path)},
+        coder=[{"name": "words"}],
+        latents={"ids": [3], "min_examples": 10**6},
+    )
+    conducted(task, tmp_path / "run")
+    found = load(tmp_path / "run")
+    export(found, tmp_path / "out", "parquet")
+    assert pq.read_table(tmp_path / "out" / "verdicts.parquet").num_rows == 0
+    _, notes = export(found, tmp_path / "dataset", "huggingface")
+    assert notes == []
+    assert not (tmp_path / "dataset" / "verdicts").exists()
+    found.close()
 
 
 def test_the_dataset_folder_is_loaded_by_datasets(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
