@@ -33,7 +33,9 @@ def verdict_frame(rows: Iterable[ScoreRow]) -> pd.DataFrame:
         return pd.DataFrame(columns=list(_VERDICTS))
     lengths = [len(verdicts) for _, verdicts in found]
     whose = zip(*(names for names, _ in found), strict=True)
-    columns = {name: np.repeat(_objects(values), lengths) for name, values in zip(_VERDICTS[:6], whose, strict=True)}
+    columns: dict[str, NDArray[Any]] = {
+        name: np.repeat(_objects(values), lengths) for name, values in zip(_VERDICTS[:6], whose, strict=True)
+    }
     columns["latent"] = columns["latent"].astype(np.int64)
     told = {name: np.concatenate([getattr(verdicts, name) for _, verdicts in found]) for name in _VERDICTS[6:13]}
     failures = np.concatenate([verdicts.failure for _, verdicts in found])
