@@ -31,7 +31,8 @@ import numpy as np
 from benchmarks.measuring import Clock, alone, peak
 from harness.runs.arms import ExplanationArm, ScoreArm
 from harness.runs.conductor import Conductor
-from harness.runs.journal import Journal, Unit
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import Unit
 from harness.runs.keys import explanation_key, score_key
 from harness.runs.outcomes import explanation_unit, score_unit
 from harness.runs.progress import Silent

@@ -21,6 +21,7 @@ is judged by the first judge alone. The last line is JSON, for each step:
                              comparison, with reliabilities and costs
     report                   the HTML page
     jsonl                    export of every explanation and score
+    verdicts                 export of these and of every verdict as Parquet, without windows
     neuronpedia              export of `--exported` latents with all windows and verdicts
 """
 
@@ -45,6 +46,7 @@ from harness.analysis.analyse import analyse
 from harness.analysis.columns import FOLDER
 from harness.analysis.load import Run, load
 from harness.interop.exporting import export
+from harness.interop.parquet import write_parquet
 from harness.report import write_report
 from harness.runs.conductor import Conductor
 from harness.runs.directory import JOURNAL
@@ -130,6 +132,15 @@ def jsonl(size: Size, folder: Path) -> Found:
     return _left(out)
 
 
+def verdicts(size: Size, folder: Path) -> Found:
+    """Write the tables of explanations, scores and verdicts."""
+    run, out = _run(size, folder), folder / "parquet"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    write_parquet(run, (), out)
+    return _left(out)
+
+
 def neuronpedia(size: Size, folder: Path) -> Found:
     """Write some latents in Neuronpedia's layout."""
     run, out = _run(size, folder), folder / "neuronpedia"
@@ -146,6 +157,7 @@ STEPS: dict[str, Callable[[Size, Path], Found]] = {
     **{name: _table(name) for name in ("arms", "differences", "correlations", "quantiles")},
     "report": report,
     "jsonl": jsonl,
+    "verdicts": verdicts,
     "neuronpedia": neuronpedia,
 }
 

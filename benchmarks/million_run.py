@@ -23,7 +23,8 @@ from scipy.special import expit, ndtr
 from harness.clients.models import Models
 from harness.examples.draw import LatentExamples, draw
 from harness.runs.directory import JOURNAL, freeze, held
-from harness.runs.journal import Journal, Unit
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import Unit
 from harness.runs.keys import explanation_key, score_key
 from harness.runs.outcomes import explanation_unit, score_unit
 from harness.runs.running import ready

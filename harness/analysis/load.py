@@ -15,7 +15,8 @@ from harness.errors import RunError
 from harness.metrics import CHANCE
 from harness.runs.arms import ExplanationArm, ScoreArm, alone, constant, fixed, judges
 from harness.runs.directory import JOURNAL
-from harness.runs.journal import Journal, TaskRecord, Unit
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import TaskRecord, Unit
 from harness.runs.keys import explanation_key, score_key, shuffled_key
 from harness.runs.outcomes import explanation_of
 from harness.scorers.verdicts import Verdicts

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.runs.arms import ExplanationArm, ScoreArm
-from harness.runs.journal import TaskRecord
+from harness.runs.journal_rows import TaskRecord
 from harness.store import Store
 
 __all__ = ["Recorded"]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.runs.arms import arm_label
-from harness.runs.journal import Journal, StoredAttempt
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import StoredAttempt
 
 if TYPE_CHECKING:
     import pandas as pd

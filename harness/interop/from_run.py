@@ -17,7 +17,7 @@ from harness.examples.draw import LatentExamples, draw
 from harness.examples.marks import mark
 from harness.interop.findings import About, AboutCoder, Found, Judged, Score, Told, Window, half_characters
 from harness.runs.arms import ExplanationArm, alone, constant
-from harness.runs.journal import Unit
+from harness.runs.journal_rows import Unit
 from harness.runs.keys import score_seed
 from harness.scorers.verdicts import FAILURES, Verdicts
 from harness.store import CoderReader, Store

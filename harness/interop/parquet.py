@@ -23,7 +23,7 @@ __all__ = ["EXAMPLES", "write_dataset", "write_parquet"]
 # columns of verdicts that are text also where all are missing
 _WORDS = ("coder", "explainer", "control", "scorer", "rung", "failure")
 # explanations or scores that are written at once, and scores whose verdicts are
-_ROWS, _SCORES = 50_000, 5_000
+_ROWS, _SCORES = 10_000, 2_000
 # latents whose windows are written at once
 _TOGETHER = 256
 # columns of the table of windows

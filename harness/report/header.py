@@ -13,7 +13,7 @@ from harness.report.data import CoderLine, FailureCount, Header, JudgeLine, Prim
 from harness.report.reading import Reading, arm_of
 from harness.report.words import RUNG_NOTES
 from harness.runs.arms import written
-from harness.runs.journal import Unit
+from harness.runs.journal_rows import Unit
 from harness.values import FailureStatus
 
 __all__ = ["header"]

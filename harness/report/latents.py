@@ -34,7 +34,7 @@ from harness.report.evidence import (
 from harness.report.numbers import is_number
 from harness.report.reading import Reading, arm_of
 from harness.runs.arms import ExplanationArm, constant
-from harness.runs.journal import Unit
+from harness.runs.journal_rows import Unit
 from harness.runs.keys import score_seed
 from harness.scorers.verdicts import FAILURES, Verdicts
 from harness.store import CoderReader

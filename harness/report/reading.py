@@ -13,7 +13,7 @@ from harness.errors import StoreError
 from harness.report.data import ScorerLine
 from harness.report.evidence import Arm
 from harness.runs.arms import ExplanationArm, written
-from harness.runs.journal import Unit
+from harness.runs.journal_rows import Unit
 from harness.store import CoderReader, Store
 from harness.task import Rung, Task
 from harness.values import Latent

@@ -17,7 +17,8 @@ from harness.clients.packing import pack_json, unpack_json
 from harness.clients.protocol import Request
 from harness.clients.wire import Wire
 from harness.runs.failpoints import passing
-from harness.runs.journal import Journal, Operation, reserving
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import Operation, reserving
 
 __all__ = ["OUT", "WAITING", "BatchRow", "BatchRows", "Noted", "State"]
 

@@ -21,7 +21,8 @@ from harness.clients.wire import Wire
 from harness.errors import AccountError, ClientError, OverBudget, Overloaded, TransientError, UserError, Waiting
 from harness.runs.batch_rows import BatchRow, BatchRows, Noted
 from harness.runs.failpoints import passing
-from harness.runs.journal import Journal, Operation, keeping, settling
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import Operation, keeping, settling
 from harness.values import Usage
 
 __all__ = ["PAUSE", "Batches", "batch_price"]

@@ -17,7 +17,8 @@ from harness.errors import Drained, HarnessError, OverBudget, RunEnding, UserErr
 from harness.examples.draw import LatentExamples, draw
 from harness.runs.arms import ExplanationArm, ScoreArm, constant, fixed
 from harness.runs.intervening import Found, Interventions, bind, intervene
-from harness.runs.journal import Journal, Unit
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import Unit
 from harness.runs.keys import explain_seed, explanation_key, score_key, score_seed, shuffled_key
 from harness.runs.outcomes import RETRYABLE, explanation_of, explanation_unit, failed_unit, score_unit
 from harness.runs.progress import Progress

@@ -12,7 +12,8 @@ import tomli_w
 from filelock import FileLock, Timeout
 
 from harness.errors import RunError
-from harness.runs.journal import Journal, TaskRecord
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import TaskRecord
 from harness.values import digest
 
 __all__ = ["JOURNAL", "REPORT", "changes", "freeze", "held"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.examples.cuts import Cut, Cuts, cuts
 from harness.runs.interventions import intervention_key
-from harness.runs.journal import Unit
+from harness.runs.journal_rows import Unit
 from harness.runs.units import Plan
 from harness.store import CoderReader
 from harness.subject.calibrate_search import Calibration

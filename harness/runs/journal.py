@@ -14,113 +14,40 @@ Keys are hashes and nothing counts up by itself, so journals can be merged.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import queue
-import sqlite3
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from harness.clients.ledger import Amount, Attempt
-from harness.clients.packing import pack, pack_json, unpack
+from harness.clients.packing import pack_json
 from harness.clients.protocol import Reply
-from harness.clients.serialise import pack_reply, unpack_reply
+from harness.clients.serialise import unpack_reply
 from harness.clients.wire import Wire
-from harness.errors import RunError
 from harness.runs.failpoints import passing
-from harness.runs.rhythm import Rhythm
+from harness.runs.journal_rows import (
+    ATTEMPTS,
+    REPLIES,
+    UNITS,
+    Operation,
+    StoredAttempt,
+    StoredReply,
+    TaskRecord,
+    Unit,
+    beginning,
+    finishing,
+    keeping,
+    key_range,
+    reserving,
+    settling,
+)
+from harness.runs.journal_writer import JournalWriter
 from harness.runs.schema import connected, unchanging
-from harness.values import Status, Usage
+from harness.values import Usage
 
-__all__ = [
-    "Journal",
-    "Operation",
-    "StoredAttempt",
-    "StoredReply",
-    "TaskRecord",
-    "Unit",
-    "keeping",
-    "reserving",
-    "settling",
-]
-
-# A group commit takes what is queued, up to this many operations.
-_GROUP = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """One finished piece of work.
-
-    `arm` is the arm's digest, `result` JSON-able, `verdicts` a compressed array for scores, `replies` the keys of
-    the replies it rests on, of which the journal keeps 24 hex digits: enough to tell replies apart. `pending` units
-    failed for a passing reason and are done again on resume.
-    """
-
-    key: str
-    arm: str
-    latent: int
-    status: Status
-    result: Mapping[str, Any]
-    verdicts: bytes | None = None
-    replies: tuple[str, ...] = ()
-    pending: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StoredReply:
-    """A reply with the wire request that it answers."""
-
-    key: str
-    wire: Mapping[str, Any]
-    reply: Reply
-
-
-@dataclass(frozen=True, slots=True)
-class TaskRecord:
-    """A task as it ran here: `record` holds its settings, arms, latents and versions."""
-
-    number: int
-    digest: str
-    record: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredAttempt:
-    """One sending of a request.
-
-    `request` is the beginning of the request's key, `arm` that of the arm's digest (empty: none), 24 hex digits each.
-    `outcome` is `ok`, the kind of error, or None where it was never learned. `tokens` and `dollars` are what it counts
-    with: an upper bound until, and unless, the provider tells. `seconds` is how long it took.
-    """
-
-    id: str
-    request: str
-    stage: str
-    arm: str
-    latent: int | None
-    model: str
-    outcome: str | None
-    tokens: int
-    dollars: float | None
-    input: int | None
-    cache_read: int | None
-    cache_write: int | None
-    output: int | None
-    reasoning: int | None
-    seconds: float | None
-    created: float
-
-
-# a statement of SQL with its values
-Operation = tuple[str, Sequence[Any]]
-_Queued = tuple[list[Operation], asyncio.Future[None] | None]
+__all__ = ["Journal"]
 
 
 class Journal:
@@ -134,23 +61,16 @@ class Journal:
         self.path = path
         self._reading = connected(path)
         self._beneath = None if beneath is None else unchanging(beneath)
-        self._queue: queue.SimpleQueue[_Queued | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self.commits = 0
+        self._writer: JournalWriter | None = None
 
     async def __aenter__(self) -> Journal:
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._write, args=[connected(self.path)], name="journal", daemon=True)
-        self._thread.start()
+        self._writer = JournalWriter(self.path)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._queue.put(None)
-        if self._thread is not None:
-            self._thread.join()
+        self._writing().close()
         self.close()
 
     def close(self) -> None:
@@ -158,6 +78,11 @@ class Journal:
         self._reading.close()
         if self._beneath is not None:
             self._beneath.close()
+
+    @property
+    def commits(self) -> int:
+        """How many transactions were written."""
+        return 0 if self._writer is None else self._writer.commits
 
     # what clients.replies.Keeper asks for
 
@@ -182,7 +107,7 @@ class Journal:
 
     def settle(self, attempt: Attempt, outcome: str, charged: Amount, usage: Usage | None, seconds: float) -> None:
         """Note how an attempt ended; committed with what is committed next, at the latest when the journal closes."""
-        self._queue.put(([settling(attempt.id, outcome, charged, usage, seconds)], None))
+        self._writing().add([settling(attempt.id, outcome, charged, usage, seconds)])
 
     def spent(self) -> Amount:
         """What all attempts so far count with: tokens and dollars, those of unknown outcome in full.
@@ -194,43 +119,30 @@ class Journal:
 
     def attempts(self) -> Iterator[StoredAttempt]:
         """Every attempt, the oldest first."""
-        for row in self._reading.execute(_ATTEMPT + " ORDER BY id"):
-            yield StoredAttempt(row[0].hex(), row[1].hex(), row[2], row[3].hex(), *row[4:])
+        return map(StoredAttempt.read, self._reading.execute(ATTEMPTS + " ORDER BY id"))
 
     # units
 
     def unit(self, key: str) -> Unit | None:
         """The unit of a key, or None where it is not done."""
-        row = self._found(_UNIT + " WHERE key = ?", key)
-        return None if row is None else _unit(row)
+        row = self._found(UNITS + " WHERE key = ?", key)
+        return None if row is None else Unit.read(row)
 
     async def finish(self, unit: Unit) -> None:
         """Commit a unit; one of the same key is replaced."""
-        statement = "INSERT OR REPLACE INTO units VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        row = [
-            bytes.fromhex(unit.key),
-            bytes.fromhex(unit.arm),
-            unit.latent,
-            unit.status,
-            int(unit.pending),
-            pack(unit.result),
-            unit.verdicts,
-            b"".join(bytes.fromhex(key)[:_PREFIX] for key in unit.replies),
-            time.time(),
-        ]
-        await self.commit([(statement, row)])
+        await self.commit([finishing(unit)])
         passing("unit-committed")
 
     def units(self, arm: str, latents: Sequence[int] | None = None) -> Iterator[Unit]:
         """All units of an arm, by latent; or, in the order of these, those of some latents."""
         if latents is None:
-            cursor = self._reading.execute(_UNIT + " WHERE arm = ? ORDER BY latent", [bytes.fromhex(arm)])
-            return (_unit(row) for row in cursor)
+            cursor = self._reading.execute(UNITS + " WHERE arm = ? ORDER BY latent", [bytes.fromhex(arm)])
+            return (Unit.read(row) for row in cursor)
         found = (
-            self._reading.execute(_UNIT + " WHERE arm = ? AND latent = ?", [bytes.fromhex(arm), latent]).fetchall()
+            self._reading.execute(UNITS + " WHERE arm = ? AND latent = ?", [bytes.fromhex(arm), latent]).fetchall()
             for latent in latents
         )
-        return (_unit(row) for rows in found for row in rows)
+        return (Unit.read(row) for rows in found for row in rows)
 
     def newest(self) -> tuple[int, str, float]:
         """What tells that units were written since: how many rows there were, and key and time of the last unit."""
@@ -252,18 +164,18 @@ class Journal:
 
     async def forget(self, keys: Sequence[str]) -> None:
         """Drop replies, by whole keys or a unit's, so that they are asked for again."""
-        await self.commit([("DELETE FROM replies WHERE key BETWEEN ? AND ?", _range(key)) for key in keys])
+        await self.commit([("DELETE FROM replies WHERE key BETWEEN ? AND ?", key_range(key)) for key in keys])
 
     # replies
 
     def reply(self, key: str) -> StoredReply | None:
         """A reply with its wire request."""
-        row = self._reading.execute(_REPLY + " WHERE key BETWEEN ? AND ?", _range(key)).fetchone()
-        return None if row is None else _stored_reply(row)
+        row = self._reading.execute(REPLIES + " WHERE key BETWEEN ? AND ?", key_range(key)).fetchone()
+        return None if row is None else StoredReply.read(row)
 
     def replies(self) -> Iterator[StoredReply]:
         """All replies, in the order of their keys."""
-        return (_stored_reply(row) for row in self._reading.execute(_REPLY + " ORDER BY key"))
+        return (StoredReply.read(row) for row in self._reading.execute(REPLIES + " ORDER BY key"))
 
     # tasks and arms
 
@@ -274,13 +186,7 @@ class Journal:
 
     async def begin(self, record: TaskRecord, arms: Mapping[str, Mapping[str, Any]]) -> None:
         """Commit the task that runs now, and its arms."""
-        row = [record.number, record.digest, json.dumps(record.record), time.time()]
-        operations: list[Operation] = [("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?)", row)]
-        operations += [
-            ("INSERT OR REPLACE INTO arms VALUES (?, ?)", [bytes.fromhex(digest), json.dumps(description)])
-            for digest, description in arms.items()
-        ]
-        await self.commit(operations)
+        await self.commit(beginning(record, arms))
 
     def arms(self) -> dict[str, dict[str, Any]]:
         """Every arm that ran here: digest -> description."""
@@ -300,126 +206,10 @@ class Journal:
             row = self._beneath.execute(statement, [bytes.fromhex(key)]).fetchone()
         return row
 
-    # the writer
-
     async def commit(self, operations: Sequence[Operation]) -> None:
         """Commit statements, all or none of them."""
-        assert self._loop is not None
-        done: asyncio.Future[None] = self._loop.create_future()
-        self._queue.put((list(operations), done))
-        await done
+        await self._writing().commit(operations)
 
-    def _write(self, connection: sqlite3.Connection) -> None:
-        rhythm = Rhythm(time.monotonic())
-        try:
-            while (group := self._next_group(rhythm.pause)) is not None:
-                rhythm.gathered(sum(len(operations) for operations, _ in group), time.monotonic())
-                error = _apply(connection, [operation for operations, _ in group for operation in operations])
-                self.commits += 1
-                self._tell([done for _, done in group if done is not None], error)
-        finally:
-            connection.close()
-
-    def _next_group(self, pause: float) -> list[_Queued] | None:
-        """What is queued, at least one, after giving it `pause` seconds to gather; None at the end."""
-        first = self._queue.get()
-        if first is None:
-            return None
-        if pause:
-            time.sleep(pause)
-        group = [first]
-        while len(group) < _GROUP and not self._queue.empty():
-            item = self._queue.get()
-            if item is None:
-                self._queue.put(None)  # the end, left for the next look
-                break
-            group.append(item)
-        return group
-
-    def _tell(self, waiting: list[asyncio.Future[None]], error: Exception | None) -> None:
-        def resolve() -> None:
-            for done in waiting:
-                if done.done():
-                    continue
-                if error is None:
-                    done.set_result(None)
-                else:
-                    done.set_exception(RunError(f"{self.path}: the journal cannot be written: {error}"))
-
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(resolve)
-
-
-# bytes of a reply's key that a unit keeps: among 2 ** 40 replies two share these with a chance of 2 ** -17
-_PREFIX = 12
-_KEY = 32
-
-_ATTEMPT = (
-    "SELECT id, request, stage, arm, latent, model, outcome, tokens, dollars, input, cache_read, cache_write, output, "
-    "reasoning, seconds, created FROM attempts"
-)
-_RESERVE = (
-    "INSERT INTO attempts (id, request, stage, arm, latent, model, tokens, dollars, created) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_SETTLE = (
-    "UPDATE attempts SET outcome = ?, tokens = ?, dollars = ?, input = ?, cache_read = ?, cache_write = ?, "
-    "output = ?, reasoning = ?, seconds = ? WHERE id = ?"
-)
-_REPLY = "SELECT key, wire, reply, logprobs FROM replies"
-_UNIT = "SELECT key, arm, latent, status, pending, result, verdicts, replies FROM units"
-
-
-def keeping(key: str, wire: bytes, reply: Reply) -> Operation:
-    """What keeps a reply, with its packed wire."""
-    blob, logprobs = pack_reply(reply)
-    row = [bytes.fromhex(key), wire, blob, time.time(), logprobs]
-    return "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)", row
-
-
-def reserving(attempt: Attempt) -> Operation:
-    """What writes down that an attempt is about to be made."""
-    about, reserved = attempt.purpose, attempt.reserved
-    # of an arm's digest the beginning: a row is written for every request
-    arm = bytes.fromhex(about.arm)[:_PREFIX]
-    request = bytes.fromhex(attempt.request)[:_PREFIX]
-    row = [bytes.fromhex(attempt.id), request, about.stage, arm, about.latent, attempt.model, reserved.tokens]
-    return _RESERVE, [*row, reserved.dollars, time.time()]
-
-
-def settling(attempt: str, outcome: str, charged: Amount, usage: Usage | None, seconds: float | None) -> Operation:
-    """What writes down how an attempt ended, by its id."""
-    parts = [None] * 5
-    if usage is not None:
-        parts = [usage.input, usage.cache_read, usage.cache_write, usage.output, usage.reasoning]
-    return _SETTLE, [outcome, charged.tokens, charged.dollars, *parts, seconds, bytes.fromhex(attempt)]
-
-
-def _range(key: str) -> tuple[bytes, bytes]:
-    """The first and last key that begin as this one does."""
-    start = bytes.fromhex(key)
-    return start.ljust(_KEY, b"\x00"), start.ljust(_KEY, b"\xff")
-
-
-def _stored_reply(row: Sequence[Any]) -> StoredReply:
-    key, wire, reply, logprobs = row
-    return StoredReply(key.hex(), unpack(wire), unpack_reply(reply, logprobs))
-
-
-def _unit(row: Sequence[Any]) -> Unit:
-    key, arm, latent, status, pending, result, verdicts, replies = row
-    keys = tuple(replies[at : at + _PREFIX].hex() for at in range(0, len(replies), _PREFIX))
-    return Unit(key.hex(), arm.hex(), latent, status, unpack(result), verdicts, keys, bool(pending))
-
-
-def _apply(connection: sqlite3.Connection, operations: Sequence[Operation]) -> Exception | None:
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        for statement, row in operations:
-            connection.execute(statement, row)
-        connection.execute("COMMIT")
-    except Exception as error:  # whatever it is, those who wait for the commit have to hear of it
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        return error
-    return None
+    def _writing(self) -> JournalWriter:
+        assert self._writer is not None, "written outside its context"
+        return self._writer

@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 from harness.runs.arms import ExplanationArm, ScoreArm
-from harness.runs.journal import Unit
+from harness.runs.journal_rows import Unit
 from harness.scorers.base import Scored
 from harness.values import Example, Explanation, Failure, Latent, Status, Usage, digest
 

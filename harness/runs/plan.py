@@ -26,7 +26,8 @@ from harness.runs.collecting import is_collected, store_folder
 from harness.runs.directory import JOURNAL
 from harness.runs.extrapolate import DRAWS, Coming, Common, Draws, Flow, common, draw, extent
 from harness.runs.forecast import Cost, Forecast, Line, Offer, Range
-from harness.runs.journal import Journal, StoredAttempt
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import StoredAttempt
 from harness.runs.populations import Population, open_populations
 from harness.runs.probing import check_wants, probe
 from harness.runs.progress import Progress, Silent

@@ -40,7 +40,8 @@ from harness.questions.kinds import (
 from harness.questions.replies import as_text
 from harness.runs.conductor import Conductor
 from harness.runs.intervening import Found, foreseen
-from harness.runs.journal import Journal, Unit
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import Unit
 from harness.runs.progress import Silent
 from harness.runs.stop import Stop
 from harness.runs.units import Plan

@@ -12,7 +12,8 @@ from harness.clients.prices import Price
 from harness.runs.batch_rows import WAITING
 from harness.runs.extrapolate import Failures, Heard
 from harness.runs.forecast import Cost
-from harness.runs.journal import Journal, StoredAttempt
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import StoredAttempt
 from harness.runs.rehearsal import Asked
 from harness.values import Usage
 

@@ -19,7 +19,8 @@ from harness.explainers.base import Explained
 from harness.runs.directory import JOURNAL, held
 from harness.runs.indexing import build_indexes
 from harness.runs.intervening import Interventions, bind, intervene
-from harness.runs.journal import Journal, Unit
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import Unit
 from harness.runs.keys import explain_seed, score_seed
 from harness.runs.progress import Progress
 from harness.runs.running import check, close, open_store, probed, ready

@@ -9,7 +9,8 @@ from harness.analysis.spending import attempt_frame, spending
 from harness.clients.ledger import Amount, Attempt
 from harness.clients.purpose import Purpose
 from harness.report.spending import failed_attempts, spent_line, total_dollars
-from harness.runs.journal import Journal, TaskRecord
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import TaskRecord
 from harness.values import Usage, digest
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from harness.runs.directory import JOURNAL
-from harness.runs.journal import Journal, Unit
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import Unit
 from harness.runs.outcomes import result_hash
 
 # Starts a process for each order it reads, so that each begins with the modules loaded and dies alone.

@@ -13,7 +13,8 @@ import pytest
 from harness.analysis.load import load
 from harness.errors import PromptError, RunError
 from harness.runs.directory import JOURNAL
-from harness.runs.journal import Journal, Unit
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import Unit
 from harness.runs.keys import latent_order
 from harness.runs.progress import Silent
 from harness.runs.running import Outcome, conduct

@@ -21,7 +21,8 @@ from harness.clients.protocol import Reply
 from harness.clients.purpose import Purpose
 from harness.clients.wire import Wire
 from harness.errors import RunError
-from harness.runs.journal import Journal, TaskRecord, Unit
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import TaskRecord, Unit
 from harness.runs.schema import SCHEMA
 from harness.values import TokenLogprob, Usage, digest
 

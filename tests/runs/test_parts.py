@@ -20,7 +20,8 @@ from harness.clients.purpose import Purpose
 from harness.clients.wire import Wire
 from harness.errors import RunError, TaskError
 from harness.runs.directory import JOURNAL, held
-from harness.runs.journal import Journal, Unit
+from harness.runs.journal import Journal
+from harness.runs.journal_rows import Unit
 from harness.runs.merging import WORKERS, merge, merge_worker, snapshot, worker_folder
 from harness.runs.parts import Collecting, Order, Part, cut
 from harness.runs.progress import Progress, Silent
