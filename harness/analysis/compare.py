@@ -16,7 +16,8 @@ from harness.analysis.differences import differences
 from harness.analysis.load import Run, ScoreRow, load
 from harness.analysis.matching import labels, match, same_scorer
 from harness.analysis.reliabilities import reliabilities
-from harness.analysis.tables import scorers_with, summary
+from harness.analysis.score_table import scorers_with
+from harness.analysis.tables import summary
 from harness.errors import RunError, UserError
 
 __all__ = ["RunComparison", "compare"]

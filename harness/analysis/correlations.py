@@ -38,9 +38,9 @@ def correlations(
 ) -> pd.DataFrame:
     """Every pair of scorers over rows of one latent and arm that both have a figure of: one row a pair.
 
-    A frame of scores is described in `harness.analysis.tables`; `figures` names each scorer's figure, in the order in
-    which they are to stand. Rows are of real arms, with `controls` of all. Failed scores and undefined figures are in
-    no correlation: `n` says how many rows are. Where the frame has a column `text`, rows of several runs with the
+    A frame of scores is described in `harness.analysis.score_table`; `figures` names each scorer's figure, in the order
+    in which they are to stand. Rows are of real arms, with `controls` of all. Failed scores and undefined figures are
+    in no correlation: `n` says how many rows are. Where the frame has a column `text`, rows of several runs with the
     same explanation of the same arm are one row, of which the first run's figure stands. A scorer that judges no
     explanation has one figure a latent, which stands beside each of its arms.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.analysis.tables import Arm, control_of, score_table, scorers_with
+from harness.analysis.score_table import Arm, control_of, score_table, scorers_with
 from harness.errors import UserError
 from harness.metrics import Comparison, Interval, compare_paired
 from harness.task import POPULATIONS
@@ -34,7 +34,7 @@ def differences(
 ) -> pd.DataFrame:
     """All pairs of arms, each on the latents that both have, failures at chance: one row a pair.
 
-    A frame of scores is described in `harness.analysis.tables`. Pairs are of two real arms, and, unless
+    A frame of scores is described in `harness.analysis.score_table`. Pairs are of two real arms, and, unless
     `controls` is false, of a real arm and a control made for it on the same latents; Holm is over the pairs in the
     table. In a pair `a` stands higher in the ranking, real arms before controls.
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness.analysis.arms import layer_of
 from harness.analysis.score import Score
-from harness.analysis.tables import Arm
+from harness.analysis.score_table import Arm
 from harness.errors import UserError
 from harness.metrics import correlation, mean_interval, regression, unpaired_interval
 from harness.metrics.intervals import Interval, ends

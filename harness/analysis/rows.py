@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["FIGURE", "figure_of", "known", "where"]
+__all__ = ["FIGURE", "figure_of", "kept", "known", "mean_of", "where"]
 
 # how columns of figures begin in frames that have no column of mappings
 FIGURE = "metric_"
@@ -36,3 +37,14 @@ def known(frame: pd.DataFrame, name: str) -> tuple[NDArray[np.int64], list[Any]]
     """A column as numbers, -1 where it is missing, and what they stand for in the order in which they first occur."""
     codes, values = pd.factorize(frame[name])
     return codes.astype(np.int64), list(values)
+
+
+def kept(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Figures without those that are missing."""
+    return values[~np.isnan(values)]
+
+
+def mean_of(values: NDArray[np.float64]) -> float:
+    """The mean of the figures that are there, NaN where there is none."""
+    there = kept(values)
+    return float(there.mean()) if len(there) else math.nan

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from harness.analysis.load import Run, load
 from harness.analysis.rows import where
-from harness.analysis.tables import score_table
+from harness.analysis.score_table import score_table
 from harness.errors import RunError, UserError
 from harness.metrics.components import Crossed, Effect, combined
 from harness.metrics.intervals import Interval, ends

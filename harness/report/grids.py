@@ -34,7 +34,7 @@ def _named(row: Mapping[Any, Any]) -> str:
 def _pairs(reading: Reading) -> Iterator[Grid]:
     """The primary scorer's differences, each arm in a row against each in a column."""
     from harness.analysis.differences import differences
-    from harness.analysis.tables import scorers_with
+    from harness.analysis.score_table import scorers_with
 
     ranking = reading.run.ranking
     scorer, metric = ranking["scorer"], ranking["metric"]

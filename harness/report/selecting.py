@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from harness.analysis.tables import score_table, scorers_with
+from harness.analysis.score_table import score_table, scorers_with
 from harness.errors import UserError
 from harness.report.reading import Reading
 

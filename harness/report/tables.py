@@ -63,7 +63,7 @@ def comparisons(reading: Reading) -> Iterator[Comparison]:
 
 def all_scores(reading: Reading) -> dict[tuple[Arm, str], NDArray[np.float64]]:
     """The figures on the headline's rung of all latents, by arm and scorer's name, for histograms."""
-    from harness.analysis.tables import score_table
+    from harness.analysis.score_table import score_table
 
     found = {}
     for scorer in _scored(reading, reading.rung):

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from harness.analysis.differences import differences
-from harness.analysis.tables import Arm, latent_table, score_table, scorers_with, summary
+from harness.analysis.score_table import Arm, score_table, scorers_with
+from harness.analysis.tables import latent_table, summary
 from harness.errors import UserError
 from harness.metrics import mean_interval, median_interval, unpaired_interval
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.load import Run, load
-from harness.analysis.tables import score_table
+from harness.analysis.score_table import score_table
 from harness.runs.running import conduct
 from harness.task import load_task
 from harness.testing import FakeProvider
