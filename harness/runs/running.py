@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import anyio
 
@@ -28,11 +25,12 @@ from harness.runs.parts import Crew, Order, Part
 from harness.runs.populations import Population, open_populations
 from harness.runs.probing import check_wants, learn_wants
 from harness.runs.progress import Progress, Silent
+from harness.runs.recording import Work, arms_recorded, recorded
 from harness.runs.selection import check_pooled, check_sampling, choose
 from harness.runs.stop import Stop
 from harness.runs.units import Plan, make_plan
 from harness.runs.watching import watched
-from harness.store import CoderReader, Store
+from harness.store import Store
 from harness.subject.collect import read_figures
 from harness.task import Task
 from harness.validation import naming
@@ -95,72 +93,123 @@ async def conduct(
         store = await open_store(task, progress, stop, crew)
         if store is None:
             return Outcome(directory, {}, interrupted=True)
-        for name, found in read_figures(store).items():
-            for note in found.notes:
-                progress.note(f"{name}: {note}")
-            progress.note(f"{name}: {found}")
+        _tell_figures(store, progress)
         await anyio.to_thread.run_sync(merge_workers, directory)
         beneath = None if part is None else part.beneath
         journal = await stack.enter_async_context(Journal(directory / JOURNAL, beneath))
         await BatchRows(journal).drop_unsent()
-        limits = Limits(task.limits.requests) if part is None else part.limits
-        budget = RunBudget(task.limits.spend, task.limits.tokens, journal.spent()) if part is None else part.budget
-        conductor: Conductor | None = None
-
-        def draining() -> bool:
-            return stop.wished if conductor is None else conductor.draining
-
-        batches = Batches(journal, budget, progress.note, draining, leaving=part is not None)
-        stack.push_async_callback(batches.aclose)
-
-        def wrap(client: Client) -> Client:
-            settings = task.model.get(client.name, {})
-            price = price_of(client.name, settings)
-            live = assemble(client, journal, limits=limits, budget=budget, price=price, stopping=draining)
-            return batches.wrap(client, live, settings) if settings.get("batch") is True else live
-
-        models = Models(task.model, wrap)
-        stack.push_async_callback(close, models)
-        coders = {coder.name: store.coder(coder.name) for coder in task.coder}
-        latents = {name: choose(task, coder, limit) for name, coder in coders.items()}
-        populations = await open_populations(task, store, latents, progress, stop, crew=crew)
-        if populations is None:
+        means = _Means(task, journal, progress, stop, part)
+        stack.push_async_callback(means.batches.aclose)
+        stack.push_async_callback(close, means.models)
+        work = await _found(stack, task, store, means, limit, crew)
+        if work is None:
             return Outcome(directory, {}, interrupted=True)
-        plan = ready(task, models, store, populations)
-        stack.push_async_callback(plan.aclose)
-        await probed(plan, models, task, progress)
-        for one in populations:
-            coders[one.reader.name], latents[one.reader.name] = one.reader, list(one.latents)
-        await build_indexes(task, coders, latents, models, progress, plan.pooled)
-        mine = None if part is None else part.of(latents)
-        described = _record(task, store, plan, models, latents) | _of_populations(task, coders, latents, populations)
-        record, changed = freeze(directory, journal, described)
+        record, changed = freeze(directory, journal, recorded(task, store, means.models, work))
         for line in changed:
             progress.note(f"changed since the last run here: {line}")
-        await journal.begin(record, _descriptions(plan))
-        await batches.collect()
+        await journal.begin(record, arms_recorded(work.plan))
+        await means.batches.collect()
         if crew is not None:
-            before = journal.spent()
-            many, gpus = sum(map(len, latents.values())), int(_on_gpu(task, plan, models))
-            await crew.work(Order(task, directory, many, limit, gpus, models.accounts(), before, progress, stop))
-            budget.settle(Amount(), _more(journal.spent(), before))
-        cure = "limits.patience says how long to wait"
-        while True:
-            conductor = Conductor(task, plan, journal, coders, latents, progress, stop, retry_failed, mine)
-            progress.begin(sum(map(len, latents.values())), _units(plan, latents), lambda: budget.spent)
-            await watched(conductor.run, conductor.end, limits, task.limits.patience, progress.note, cure)
-            if _sending(conductor):
-                await batches.submit()
-            if wait is None or not conductor.waiting or conductor.draining or batches.trouble:
-                break
-            await batches.arrival(wait)
-            # what failed and was not paid for is tried again each round, what was paid for is not
-            retry_failed = False
-        ended_by = [*([str(conductor.stopped_by)] if conductor.stopped_by else []), *batches.trouble.values()]
-        waiting = len(batches.waiting()) if conductor.waiting else 0
-        return Outcome(directory, dict(conductor.statuses), "; ".join(ended_by) or None, stop.wished, waiting)
+            await _share_out(crew, directory, work, means, limit)
+        mine = None if part is None else part.of(work.latents)
+        return await _rounds(directory, work, means, mine, retry_failed=retry_failed, wait=wait)
     # only a cancelled scope, left early, comes here
     return Outcome(directory, {}, interrupted=True)
+
+
+class _Means:
+    """What a run works with: its journal and models, and between them limits, money and batches."""
+
+    def __init__(self, task: Task, journal: Journal, progress: Progress, stop: Stop, part: Part | None) -> None:
+        self.task, self.journal, self.progress, self.stop = task, journal, progress, stop
+        # who is at work, once somebody is
+        self.conductor: Conductor | None = None
+        limits = task.limits
+        self.limits = Limits(limits.requests) if part is None else part.limits
+        self.budget = RunBudget(limits.spend, limits.tokens, journal.spent()) if part is None else part.budget
+        self.batches = Batches(journal, self.budget, progress.note, self.draining, leaving=part is not None)
+        self.models = Models(task.model, self._wrap)
+
+    def draining(self) -> bool:
+        """Whether nothing new is to be asked."""
+        return self.stop.wished if self.conductor is None else self.conductor.draining
+
+    def _wrap(self, client: Client) -> Client:
+        settings = self.task.model.get(client.name, {})
+        live = assemble(
+            client,
+            self.journal,
+            limits=self.limits,
+            budget=self.budget,
+            price=price_of(client.name, settings),
+            stopping=self.draining,
+        )
+        return self.batches.wrap(client, live, settings) if settings.get("batch") is True else live
+
+
+async def _found(
+    stack: AsyncExitStack, task: Task, store: Store, means: _Means, limit: int | None, crew: Crew | None
+) -> Work | None:
+    """What there is to do, with models asked what they can and indexes made; None where that was stopped."""
+    progress, models = means.progress, means.models
+    coders = {coder.name: store.coder(coder.name) for coder in task.coder}
+    latents = {name: choose(task, coder, limit) for name, coder in coders.items()}
+    populations = await open_populations(task, store, latents, progress, means.stop, crew=crew)
+    if populations is None:
+        return None
+    plan = ready(task, models, store, populations)
+    stack.push_async_callback(plan.aclose)
+    await probed(plan, models, task, progress)
+    for one in populations:
+        coders[one.reader.name], latents[one.reader.name] = one.reader, list(one.latents)
+    await build_indexes(task, coders, latents, models, progress, plan.pooled)
+    return Work(plan, coders, latents, populations)
+
+
+def _tell_figures(store: Store, progress: Progress) -> None:
+    for name, found in read_figures(store).items():
+        for note in found.notes:
+            progress.note(f"{name}: {note}")
+        progress.note(f"{name}: {found}")
+
+
+async def _share_out(crew: Crew, directory: Path, work: Work, means: _Means, limit: int | None) -> None:
+    """Have workers do what they can, and count what they spent."""
+    before = means.journal.spent()
+    many, gpus = sum(map(len, work.latents.values())), int(_on_gpu(means.task, work.plan, means.models))
+    accounts = means.models.accounts()
+    await crew.work(Order(means.task, directory, many, limit, gpus, accounts, before, means.progress, means.stop))
+    means.budget.settle(Amount(), _more(means.journal.spent(), before))
+
+
+async def _rounds(
+    directory: Path,
+    work: Work,
+    means: _Means,
+    mine: Mapping[str, Sequence[int]] | None,
+    *,
+    retry_failed: bool,
+    wait: float | None,
+) -> Outcome:
+    """Do all units that can be done, again whenever batches have arrived, if they are waited for."""
+    task, progress, stop, batches = means.task, means.progress, means.stop, means.batches
+    plan, coders, latents = work.plan, work.coders, work.latents
+    cure = "limits.patience says how long to wait"
+    while True:
+        conductor = Conductor(task, plan, means.journal, coders, latents, progress, stop, retry_failed, mine)
+        means.conductor = conductor
+        progress.begin(sum(map(len, latents.values())), _units(plan, latents), lambda: means.budget.spent)
+        await watched(conductor.run, conductor.end, means.limits, task.limits.patience, progress.note, cure)
+        if _sending(conductor):
+            await batches.submit()
+        if wait is None or not conductor.waiting or conductor.draining or batches.trouble:
+            break
+        await batches.arrival(wait)
+        # what failed and was not paid for is tried again each round, what was paid for is not
+        retry_failed = False
+    ended_by = [*([str(conductor.stopped_by)] if conductor.stopped_by else []), *batches.trouble.values()]
+    waiting = len(batches.waiting()) if conductor.waiting else 0
+    return Outcome(directory, dict(conductor.statuses), "; ".join(ended_by) or None, stop.wished, waiting)
 
 
 def _sending(conductor: Conductor) -> bool:
@@ -267,75 +316,6 @@ def _more(now: Amount, before: Amount) -> Amount:
     return Amount(now.tokens - before.tokens, (now.dollars or 0.0) - (before.dollars or 0.0))
 
 
-def _record(task: Task, store: Store, plan: Plan, models: Models, latents: Mapping[str, list[int]]) -> dict[str, Any]:
-    """All that decides or describes the results, JSON-able, for the journal and the frozen task."""
-    figures = {name: asdict(found) for name, found in read_figures(store).items()}
-    manifest = store.manifest
-    changed = {"interventions": dict(plan.interventions)} if plan.interventions else {}
-    found = {
-        "id": store.id,
-        "path": str(store.path.resolve()),
-        "tokens": store.n_tokens,
-        "model_revision": manifest.frame.model_revision,
-        "coder_revisions": {coder.name: coder.revision for coder in manifest.coders},
-        "figures": figures,
-    }
-    return {
-        "task": task.model_dump(mode="json"),
-        "source": task.source,
-        "base": str(task.base.resolve()),
-        "ranking": _ranking(task, plan),
-        "store": found,
-        "explanation_arms": [asdict(arm) for arm in plan.explanation_arms],
-        "score_arms": [asdict(arm) for arm in plan.score_arms],
-        "explainers": {name: dict(explainer.identity) for name, explainer in plan.explainers.items()},
-        "scorers": {name: dict(scorer.identity) for name, scorer in plan.scorers.items()},
-        "latents": dict(latents),
-        "model_free": models.model_free(),
-        **changed,
-        "versions": _versions(),
-    }
-
-
-def _ranking(task: Task, plan: Plan) -> dict[str, Any]:
-    """What arms are ranked by, with the scorer's own figure where the task names none."""
-    given = task.ranking
-    metric = given.metric or plan.scorers[given.scorer].metric
-    return given.model_copy(update={"metric": metric}).model_dump(mode="json")
-
-
-def _of_populations(
-    task: Task,
-    coders: Mapping[str, CoderReader],
-    latents: Mapping[str, list[int]],
-    populations: Sequence[Population],
-) -> dict[str, Any]:
-    """What the populations are, and in which share of windows each latent of theirs and of their coders fires."""
-    if not populations:
-        return {}
-    window = task.examples.window
-    rates = {
-        name: (coder.windows(window)[latents[name]] / max(1, coder.store.n_windows(window))).tolist()
-        for name, coder in coders.items()
-    }
-    described = {
-        one.reader.name: {
-            "of": one.of,
-            "control": one.control,
-            "revision": one.reader.revision,
-            "matched": list(one.matched),
-            "store": {"id": one.reader.store.id, "path": str(one.reader.store.path.resolve())},
-        }
-        for one in populations
-    }
-    return {"populations": described, "window_rates": rates}
-
-
-def _descriptions(plan: Plan) -> dict[str, dict[str, Any]]:
-    changed = {arm: {"interventions": coder} for coder, arm in plan.interventions.items()}
-    return changed | {arm.digest: asdict(arm) for arm in (*plan.explanation_arms, *plan.score_arms)}
-
-
 def _units(plan: Plan, latents: Mapping[str, list[int]]) -> int:
     """How many units there are if everything can be explained."""
     per_latent = {
@@ -344,13 +324,3 @@ def _units(plan: Plan, latents: Mapping[str, list[int]]) -> int:
         for coder in latents
     }
     return sum(per_latent[coder] * len(chosen) for coder, chosen in latents.items())
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("latent-harness", "torch", "transformers", "nnsight", "openai", "anthropic", "numpy", "scipy"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
