@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from harness.resources import fixture
 from harness.store import CoderFrame, ManifestFrame, Rows, Store, StoreWriter, Vocabulary
-from tests.running import CHROMIUM, conducted
+from tests.running import CHROMIUM, PLANTED, conducted
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -132,22 +132,15 @@ def write_task(tmp_path: Path, words_store: Path) -> Callable[..., Path]:
 @pytest.fixture
 def erring_task(write_task: Callable[..., Path]) -> Path:
     """Planted latents that a judge errs on, another time each time."""
+    judge = "truth/noisy"
     return write_task(
-        name="planted",
-        store=None,
-        subject={
-            "model": str(fixture("subject")),
-            "corpus": {"path": str(fixture("text", "demo.jsonl")), "tokens": 60_000},
-            "context": 256,
-        },
-        coder=[{"name": "planted", "kind": "planted"}],
-        latents={"sample": 6, "min_examples": 40},
-        explainer=[
-            {"name": "true", "kind": "file", "path": str(fixture("planted", "true.jsonl"))},
-            {"name": "sibling", "kind": "file", "path": str(fixture("planted", "sibling.jsonl"))},
-        ],
-        scorer=[{"name": "detection", "kind": "detection", "model": "truth/noisy", "batch": 10}],
-        model={"truth/noisy": {"false_positive": 0.2, "false_negative": 0.2}},
+        **PLANTED
+        | {
+            "name": "planted",
+            "latents": {"sample": 6, "min_examples": 40},
+            "scorer": [PLANTED["scorer"][0] | {"model": judge}],
+            "model": {judge: {"false_positive": 0.2, "false_negative": 0.2}},
+        }
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.analysis.nulls import with_nulls
-from harness.analysis.rows import figure_of, known, where
+from harness.analysis.rows import figure_of, kept, known, where
 from harness.analysis.tables import summary
 from harness.metrics import CHANCE
 from harness.runs.arms import alone
@@ -157,7 +157,7 @@ def _written_columns(run: Run) -> dict[_Arm, dict[str, float]]:
 
 
 def _median(values: NDArray[np.float64]) -> float:
-    there = values[~np.isnan(values)]
+    there = kept(values)
     return float(np.median(there)) if len(there) else math.nan
 
 

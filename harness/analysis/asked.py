@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from harness.scorers.verdicts import FAILURES
 
 if TYPE_CHECKING:
-    from harness.analysis.load import Run, ScoreRow
+    from harness.analysis.load import ScoreRow
 
 __all__ = ["text_frame", "verdict_frame"]
 
@@ -43,6 +43,7 @@ def verdict_frame(rows: Iterable[ScoreRow]) -> pd.DataFrame:
 
 
 def _whose(row: ScoreRow) -> tuple[str, int, str | None, str | None, str, str | None]:
+    """The columns that both frames begin with, and the rung."""
     return row.arm.coder, row.latent, row.arm.explainer, row.arm.control, row.scoring.scorer, row.scoring.rung
 
 
@@ -52,18 +53,18 @@ def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
     return found
 
 
-def text_frame(run: Run) -> pd.DataFrame:
-    """See `harness.analysis.load.Run.texts`."""
-    rows = []
-    for row in run.score_rows():
+def text_frame(rows: Iterable[ScoreRow]) -> pd.DataFrame:
+    """The texts that were written for scores, see `harness.analysis.load.Run.texts`."""
+    found = []
+    for row in rows:
         written = [] if row.unit is None else row.unit.result.get("written", [])
         if not written or (verdicts := row.verdicts) is None:
             continue
-        whose = (row.arm.coder, row.latent, row.arm.explainer, row.arm.control, row.scoring.scorer)
+        whose = _whose(row)[:5]
         columns = (verdicts.truth, verdicts.label, verdicts.value, verdicts.failure)
         for (text, _), (truth, label, value, failure) in zip(
             written, zip(*(column.tolist() for column in columns), strict=True), strict=True
         ):
             said = (None, None, None, FAILURES[failure - 1]) if failure else (text, label == 1, value, None)
-            rows.append(dict(zip(_TEXTS, (*whose, truth == 1, *said), strict=True)))
-    return pd.DataFrame(rows, columns=list(_TEXTS))
+            found.append(dict(zip(_TEXTS, (*whose, truth == 1, *said), strict=True)))
+    return pd.DataFrame(found, columns=list(_TEXTS))

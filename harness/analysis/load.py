@@ -290,7 +290,7 @@ class Run(Recorded):
         """
         from harness.analysis.asked import text_frame
 
-        return text_frame(self)
+        return text_frame(self.score_rows())
 
     def summary(self, metric: str | None = None) -> pd.DataFrame:
         """One row an arm and scorer by a metric, the primary one unless given, on the headline's rung.

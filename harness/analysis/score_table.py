@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.analysis.rows import figure_of, known, mean_of, where
+from harness.analysis.rows import figure_of, kept, known, mean_of, where
 from harness.analysis.score import TOO_FEW
 from harness.errors import UserError
 from harness.metrics import CHANCE, METRICS, WORST, best_trivial, trivial
@@ -185,7 +185,7 @@ def _table(scores: pd.DataFrame, metric: str) -> ScoreTable:
         raise ValueError(f'arm "{label}" has two scores of "{scorer}" for one latent')
     status, n_pos, n_neg, failed = scores["status"], *(_counts(scores, name) for name in ("n_pos", "n_neg", "failed"))
     said = figure_of(scores, "chance")
-    chance = next(iter(said[~np.isnan(said)].tolist()), CHANCE[metric])
+    chance = next(iter(kept(said).tolist()), CHANCE[metric])
     figure = np.where(status == "ok", figure_of(scores, metric), np.nan)
     share = failed / np.maximum(1, n_pos + n_neg)
     few = np.asarray(status == TOO_FEW, dtype=bool)

@@ -99,7 +99,7 @@ def _arm_row(table: ScoreTable, arm: Arm, scorer: str, seed: int) -> dict[str, A
     column = table.arms.index(arm)
     told, value = table.told[column], table.value[:, column]
     shared = table.common() & ~np.isnan(value)
-    own = value[~np.isnan(value)]
+    own = kept(value)
     ok = told.statuses.get("ok", 0)
     quartiles = np.quantile(own, [0.5, 0.25, 0.75]).tolist() if len(own) else [math.nan] * 3
     row: dict[str, Any] = {

@@ -82,17 +82,18 @@ def _write(tables: Iterable[pa.Table], path: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    count = 0
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".parts-") as room:
         parts, schema = [], pa.schema([])
         for number, table in enumerate(tables):
             parts.append(Path(room) / f"{number}.parquet")
             pq.write_table(table, parts[-1])
+            count += table.num_rows
             schema = pa.unify_schemas([schema, table.schema], promote_options="permissive")
         schema = pa.schema([_known(field) for field in schema])
         with pq.ParquetWriter(path, schema) as file:
             for part in parts:
                 file.write_table(_with_all(pq.read_table(part), schema))
-            count = sum(pq.read_metadata(part).num_rows for part in parts)
     return count
 
 

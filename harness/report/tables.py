@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import metrics
-from harness.analysis.rows import where
+from harness.analysis.rows import kept, where
 from harness.report.data import Comparison, Curve, CurvePoint, Lift, PopulationLine, ScorerLine, SummaryRow
 from harness.report.evidence import Arm
 from harness.report.numbers import finite, is_number, pair
@@ -69,8 +69,7 @@ def all_scores(reading: Reading) -> dict[tuple[Arm, str], NDArray[np.float64]]:
     for scorer in _scored(reading, reading.rung):
         table = score_table(reading.scores, scorer.metric, scorer.name, reading.rung)
         for at, arm in enumerate(table.arms):
-            values = table.value[:, at]
-            found[Arm(arm.explainer, arm.control), scorer.name] = values[~np.isnan(values)]
+            found[Arm(arm.explainer, arm.control), scorer.name] = kept(table.value[:, at])
     return found
 
 

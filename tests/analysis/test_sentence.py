@@ -20,23 +20,10 @@ from harness.runs.running import conduct
 from harness.subject.texts import SubjectTexts
 from harness.task import load_task
 from harness.values import Latent
+from tests.running import PLANTED
 
 TEXT = "In March she walked to the river, and in April he counted fifty pounds: <script>it's 9</script>."
-TABLES: dict[str, Any] = {
-    "store": None,
-    "subject": {
-        "model": str(fixture("subject")),
-        "corpus": {"path": str(fixture("text", "demo.jsonl")), "tokens": 60_000},
-        "context": 256,
-    },
-    "latents": {"sample": 12, "min_examples": 40},
-    "coder": [{"name": "planted", "kind": "planted"}],
-    "explainer": [
-        {"name": "true", "kind": "file", "path": str(fixture("planted", "true.jsonl"))},
-        {"name": "sibling", "kind": "file", "path": str(fixture("planted", "sibling.jsonl"))},
-    ],
-    "scorer": [{"name": "detection", "kind": "detection", "model": "truth/planted", "batch": 10}],
-}
+TABLES: dict[str, Any] = PLANTED | {"latents": {"sample": 12, "min_examples": 40}}
 
 
 @pytest.fixture

@@ -145,7 +145,9 @@ class Served:
     """The command in a process of its own, on one port."""
 
     def __init__(self, directory: Path, port: int = 0) -> None:
-        code = "from harness.cli import main; main()"
+        # Ctrl-C does what it does in a terminal, also where tests run in the background, which ignores it
+        interrupting = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        code = f"{interrupting}; from harness.cli import main; main()"
         arguments = ["rate", str(directory), "--explainer", "listed", "--no-controls", "--port", str(port)]
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True,
